@@ -1,0 +1,62 @@
+# Each target does all its own set-up, in .venv and nowhere else. "make help" lists them.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := gateway devices firmware_bridge hil
+
+# -qq: pip speaks only when it fails. No root warning, no upgrade advice.
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip install -qq --no-input
+
+.PHONY: help demo test check bench docs clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo    start a gateway with simulated instruments, find it and read them"
+	@echo "make test    run the tests"
+	@echo "make check   style, types and import contracts"
+	@echo "make bench   measure against stock rpyc"
+	@echo "make docs    build the documentation into site/ and check its links"
+	@echo "make clean   remove everything the other targets made, .venv too"
+
+demo: $(VENV)/.installed
+	@$(BIN)/python -m gateway demo --client
+
+test: $(VENV)/.installed-dev
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.installed-dev
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --check --quiet || { echo "error: files are not formatted; run: $(BIN)/ruff format" >&2; exit 1; }
+	@$(BIN)/mypy --strict
+	@$(BIN)/lint-imports --no-logo
+	@echo "check: style, types and import contracts hold"
+
+bench: $(VENV)/.installed-dev
+	@$(BIN)/python tests/bench/run.py $(ARGS)
+
+docs: $(VENV)/.installed-docs
+	@$(BIN)/mkdocs build --strict
+	@echo "docs: site/index.html"
+
+clean:
+	rm -rf $(VENV) site build dist .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
+	find $(PACKAGES) tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.made:
+	@.ci/venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.made pyproject.toml
+	@echo "Installing what the gateway needs into $(VENV) ..."
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.made pyproject.toml
+	@echo "Installing what the tests need into $(VENV) ..."
+	@$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: $(VENV)/.made pyproject.toml
+	@echo "Installing what the documentation needs into $(VENV) ..."
+	@$(PIP) --editable '.[docs]'
+	@touch $@ $(VENV)/.installed

@@ -1,0 +1,1 @@
+"""The instrument host: the far end of a link, in firmware, and its Python side."""

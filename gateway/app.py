@@ -1,0 +1,303 @@
+"""The composition root: a config becomes a running gateway. The only place that knows every layer.
+
+    with build(config.load("bench.toml")) as running:      # opens the devices, serves them, advertises
+        running.url, running.advertised, running.devices
+                                                           # withdraws, closes the server, makes every device safe
+Drivers and benches are not imported but looked up: by entry point, or a driver by its dotted name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points
+from importlib.metadata import version as distribution_version
+from types import TracebackType
+from typing import Any, Final, Protocol, Self
+
+from gateway import config as configuration
+from gateway.channels import Channel, parse_url
+from gateway.config import Config, DeviceSection, driver_options, nearest
+from gateway.discovery import Advertisement, Advertiser, addresses_for, interfaces_for, stable_id
+from gateway.errors import ConfigError, GatewayError
+from gateway.server import Server
+from gateway.server.registry import GatewayService
+from gateway.sync.connection import Connection
+
+DRIVERS: Final = "gateway.drivers"
+BENCHES: Final = "gateway.benches"
+DISTRIBUTION: Final = "instrument-gateway"
+AT_ONCE: Final = 16
+"""So many devices are opened or closed side by side: one that does not answer must not hold up the others."""
+ADVERTISE_S: Final = 3.0
+
+log = logging.getLogger("gateway.app")
+
+
+class Driver(Protocol):
+    """What a driver's class gives: `devices.base.Device` is the one to derive from."""
+
+    Options: type[Any]
+
+    def __call__(self, name: str, options: Any) -> Instrument: ...
+
+
+class Instrument(Protocol):
+    """What the gateway needs of a device beside its exposure table."""
+
+    name: str
+
+    @property
+    def state(self) -> str: ...
+    def open(self) -> None: ...
+    def close(self) -> None: ...
+    def make_safe(self) -> None: ...
+    def identify(self) -> str: ...
+
+
+@dataclass(slots=True)
+class ServedDevice:
+    """One device of a running gateway."""
+
+    name: str
+    driver: str
+    instrument: Instrument
+    identity: str = ""
+    problem: str = ""
+    """Why it could not be opened; empty if it could."""
+
+    @property
+    def state(self) -> str:
+        """As the driver tells it: `open`, `closed` or `faulty`."""
+        return str(self.instrument.state)
+
+
+def version() -> str:
+    """The version of the installed distribution."""
+    try:
+        return distribution_version(DISTRIBUTION)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+# -- drivers and benches ------------------------------------------------------------------------------------------
+
+
+def load_driver(name: str) -> Driver:
+    """The driver's class: an entry point of `gateway.drivers`, or `package.module:Class`.
+
+    Raises ConfigError when there is none, when its module can't be imported, or when it is no driver.
+    """
+    found = _dotted(name) if ":" in name else _entry_point(DRIVERS, name, "driver")
+    missing = [part for part in ("Options", "open", "close", "make_safe", "identify") if not hasattr(found, part)]
+    if not inspect.isclass(found) or missing:
+        lacks = f"has no {missing[0]!r}" if missing else "is no class"
+        raise ConfigError(f"driver {name!r} {lacks}; a driver is a subclass of devices.Device", driver=name)
+    return found  # type: ignore[return-value]
+
+
+def load_drivers(sections: Iterable[DeviceSection]) -> dict[str, Driver]:
+    """The driver of each section, by the device's name. Raises ConfigError that names the file and the line."""
+    drivers: dict[str, Driver] = {}
+    for section in sections:
+        try:
+            drivers[section.name] = load_driver(section.driver)
+        except ConfigError as problem:
+            raise section.source.error((*section.path, "driver"), str(problem)) from problem
+    return drivers
+
+
+def _entry_point(group: str, name: str, what: str) -> Any:
+    known = {point.name: point for point in entry_points(group=group)}
+    if name not in known:
+        raise ConfigError(f"unknown {what} {name[:80]!r}; {nearest(name, known)}", name=name)
+    return _imported(known[name].load, what, name)
+
+
+def _dotted(name: str) -> Any:
+    point = EntryPoint(name=name, value=name, group=DRIVERS)
+    if not point.pattern.match(name):
+        raise ConfigError(f"driver {name[:80]!r} is neither a driver's name nor package.module:Class")
+    module = _imported(lambda: importlib.import_module(point.module), "driver", name)
+    found: Any = module
+    for part in point.attr.split("."):
+        if not hasattr(found, part):
+            classes = [key for key, value in vars(module).items() if inspect.isclass(value)]
+            raise ConfigError(f"driver {name!r}: {point.module} has no {part!r}; {nearest(part, classes)}")
+        found = getattr(found, part)
+    return found
+
+
+def _imported(load: Callable[[], Any], what: str, name: str) -> Any:
+    try:
+        return load()
+    except ImportError as problem:
+        raise ConfigError(f"{what} {name!r} can't be imported: {problem}; install what is missing") from problem
+    except Exception as problem:
+        raise ConfigError(f"{what} {name!r} can't be imported: {type(problem).__name__}: {problem}") from problem
+
+
+# -- a running gateway --------------------------------------------------------------------------------------------
+
+
+class Gateway:
+    """Devices, the server that serves them and their advertisement, from `start` to `close`."""
+
+    def __init__(self, config: Config, devices: Iterable[ServedDevice]) -> None:
+        self.config = config
+        self.devices = tuple(devices)
+        self.service = GatewayService({device.name: device.instrument for device in self.devices})
+        self._server: Server | None = None
+        self._advertiser: Advertiser | None = None
+        self._not_advertised = "not advertised: not started"
+
+    @property
+    def name(self) -> str:
+        """The instance name: as advertised, else as in the config."""
+        return (self._advertiser.name if self._advertiser else None) or self.config.gateway.name
+
+    @property
+    def url(self) -> str:
+        """Where clients connect, with the real port."""
+        return self.config.gateway.listen if self._server is None else self._server.url
+
+    @property
+    def local_only(self) -> bool:
+        """Whether only this machine can connect."""
+        return self._server is None or self._server.local_only
+
+    @property
+    def advertised(self) -> bool:
+        """Whether browsers can see it now."""
+        return self._advertiser is not None and self._advertiser.name is not None
+
+    @property
+    def advert_status(self) -> str:
+        """One line on the advertisement: the name and the interfaces, or why there is none."""
+        return self._not_advertised if self._advertiser is None else self._advertiser.status
+
+    def open_devices(self) -> None:
+        """Open every device, side by side. One that can't be opened is logged, keeps its `problem`, and is served too:
+        its next call tries again.
+        """
+        _side_by_side(_open, self.devices)
+
+    def start(self) -> None:
+        """Open the devices, serve them, advertise. Raises what listening raises; then everything is closed again."""
+        try:
+            self.open_devices()
+            self._server = self._make_server()
+            self._server.start()
+            self._advertise()
+        except BaseException:
+            self.close()
+            raise
+
+    def serve_channel(self, channel: Channel) -> Connection:
+        """Open the devices and serve one peer over `channel`, instead of listening; `close` as after `start`."""
+        self._server = self._make_server()
+        self.open_devices()
+        return self._server.serve_channel(channel)
+
+    def wait_advertised(self, timeout_s: float = ADVERTISE_S) -> bool:
+        """Wait until browsers can see it; whether they can."""
+        return self._advertiser is not None and self._advertiser.wait(timeout_s)
+
+    def close(self) -> None:
+        """Withdraw, close the server, make every device safe and let go of it. Idempotent; problems are logged."""
+        if self._advertiser is not None:
+            self._advertiser.close()
+        if self._server is not None:
+            self._server.close()
+        _side_by_side(_close, self.devices)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _make_server(self) -> Server:
+        return Server(self.service, self.config.gateway.listen, limits=self.config.limits, strict=True)
+
+    def _advertise(self) -> None:
+        section, url = self.config.gateway, parse_url(self.url)
+        if not section.advertise:
+            self._not_advertised = "not advertised: switched off in the config"
+        elif url.scheme != "tcp" or url.host is None or url.port is None:
+            self._not_advertised = f"not advertised: a {url.scheme} URL can't be; clients need the URL"
+        else:
+            advertisement = Advertisement(
+                name=section.name,
+                port=url.port,
+                id=stable_id(),
+                version=version(),
+                devices=len(self.devices),
+                addresses=addresses_for(url.host),
+            )
+            self._advertiser = Advertiser(advertisement, list(section.interfaces) or interfaces_for(url.host))
+            self._advertiser.start()
+
+
+def build(config: Config) -> Gateway:
+    """The gateway of a config, not started yet: use it as a context manager.
+
+    Raises ConfigError, with file and line, for an unknown driver or an option that the driver does not take.
+    """
+    drivers = load_drivers(config.devices)
+    return Gateway(config, [_device(section, drivers[section.name]) for section in config.devices])
+
+
+@contextmanager
+def run_bench(name: str, **gateway: Any) -> Iterator[Gateway]:
+    """The bench of that name (entry point group `gateway.benches`) with a gateway that serves it, while it runs.
+
+    `gateway` are keys of the config's table `[gateway]`. Raises ConfigError for an unknown bench.
+    """
+    open_bench = _entry_point(BENCHES, name, "bench")
+    with (
+        open_bench() as tables,
+        build(configuration.from_tables(tables, origin=f"bench {name}", gateway=gateway)) as running,
+    ):
+        yield running
+
+
+def _device(section: DeviceSection, driver: Driver) -> ServedDevice:
+    options = driver_options(section, driver.Options)
+    return ServedDevice(section.name, section.driver, driver(section.name, options))
+
+
+def _open(device: ServedDevice) -> None:
+    try:
+        device.instrument.open()
+        device.identity = device.instrument.identify()
+        device.problem = ""
+    except Exception as problem:  # noqa: BLE001 - whatever a driver raises, the other devices are served
+        device.problem = _reason(problem)
+        log.warning("%s is not available: %s", device.name, device.problem)
+
+
+def _close(device: ServedDevice) -> None:
+    try:
+        device.instrument.close()
+    except Exception as problem:  # noqa: BLE001 - the other devices have to be made safe all the same
+        log.error("%s may not be in its safe state: %s", device.name, _reason(problem))
+
+
+def _reason(problem: BaseException) -> str:
+    text = " ".join(str(problem).split())
+    return text if isinstance(problem, GatewayError) and text else f"{type(problem).__name__}: {text}"
+
+
+def _side_by_side(work: Callable[[ServedDevice], None], devices: tuple[ServedDevice, ...]) -> None:
+    if devices:
+        with ThreadPoolExecutor(min(len(devices), AT_ONCE), thread_name_prefix="gateway-devices") as pool:
+            list(pool.map(work, devices))

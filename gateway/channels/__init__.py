@@ -1,0 +1,55 @@
+"""Channels: messages over TCP, Unix sockets, pipes, ssh, serial lines and memory, each by a URL of its own scheme."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.channels.base import Channel
+from gateway.channels.listener import Listener
+from gateway.channels.memory import memory_pair
+from gateway.channels.url import DEFAULT_PORT, ChannelUrl, is_url, parse_url, redacted, scheme_module, tcp_url
+from gateway.limits import Limits
+
+__all__ = [
+    "DEFAULT_PORT",
+    "Channel",
+    "ChannelUrl",
+    "Listener",
+    "is_url",
+    "listen",
+    "memory_pair",
+    "open_channel",
+    "parse_url",
+    "redacted",
+    "stdio_channel",
+    "tcp_url",
+]
+
+DEFAULT_TIMEOUT_S = 10.0
+
+
+def open_channel(
+    url: str | ChannelUrl[Any], *, limits: Limits | None = None, timeout: float = DEFAULT_TIMEOUT_S
+) -> Channel:
+    """A channel to what listens at `url`, within `timeout` seconds.
+
+    Raises ConfigError for a wrong URL, NotFound for an unknown host, LinkDown if nobody answers there.
+    """
+    parsed = parse_url(url) if isinstance(url, str) else url
+    return scheme_module(parsed.scheme).connect(parsed, limits or Limits(), timeout)
+
+
+def listen(url: str | ChannelUrl[Any], *, limits: Limits | None = None) -> Listener:
+    """Listen at `url`; `Listener.url` then has the real port.
+
+    Raises ConfigError for a URL that is wrong or can't be listened at.
+    """
+    parsed = parse_url(url) if isinstance(url, str) else url
+    return scheme_module(parsed.scheme).listen(parsed, limits or Limits())
+
+
+def stdio_channel(limits: Limits | None = None) -> Channel:
+    """See `gateway.channels.pipe.stdio_channel`."""
+    from gateway.channels.pipe import stdio_channel as take_over
+
+    return take_over(limits)

@@ -1,0 +1,71 @@
+"""What a channel is: messages in both directions over something that carries bytes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+
+class Channel(ABC):
+    """Carries messages whole and in order. One thread may send while another receives.
+
+    `send`, `recv`, `poll`, `close`, `closed` and `fileno` are the contract; a channel of one's own needs no more. The rest
+    has defaults that our own channels replace by faster ones.
+    """
+
+    @abstractmethod
+    def send(self, data: bytes) -> None:
+        """Send one message; returns when it is handed to the operating system.
+
+        Raises LinkDown if the other end is gone, LimitExceeded if the message is over the frame limit.
+        """
+
+    @abstractmethod
+    def recv(self) -> bytes:
+        """The next message, however long it takes. Raises LinkDown at the end of the stream."""
+
+    @abstractmethod
+    def poll(self, timeout: float | None) -> bool:
+        """Wait up to `timeout` seconds (None: for ever) until `recv` has something to read."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release everything; wakes a thread that is blocked in `recv`. Idempotent, does not wait for the peer."""
+
+    @property
+    @abstractmethod
+    def closed(self) -> bool: ...
+
+    @abstractmethod
+    def fileno(self) -> int:
+        """The descriptor to wait on for reading."""
+
+    def recv_within(self, timeout: float | None) -> bytes | None:
+        """The next message, or None if it was not complete within `timeout` seconds (0: only what is here already)."""
+        return self.recv() if self.poll(timeout) else None
+
+    def send_many(self, messages: list[bytes]) -> None:
+        """Send several messages in one go where the carrier can."""
+        for message in messages:
+            self.send(message)
+
+    @property
+    def buffered(self) -> bool:
+        """A message may be given without waiting on `fileno`."""
+        return False
+
+    def stalled(self, now: float) -> bool:
+        """A begun message has made no progress for too long; `now` is `time.monotonic()`."""
+        return False
+
+    def assume_prompt_peer(self) -> None:
+        """The peer is one of ours: leave out what only stock peers need (TCP_QUICKACK)."""
+
+    @property
+    def endpoints(self) -> tuple[object, object] | None:
+        """`(local, remote)` addresses, where the carrier has them."""
+        return None
+
+    @property
+    def ends_with_eof(self) -> bool:
+        """Whether the peer is told by an end of file that this end closed; a tty can't do that."""
+        return True

@@ -1,0 +1,238 @@
+"""SerialListener: the serving side of a serial port, one channel after the other.
+
+A line that is silent has no channel. The first byte on it makes `accept` give one. When that channel is closed the port
+listens again, and three cases differ:
+
+    the peer said CLOSE       what came after its last message is the next client's: the next channel begins with it
+    a frame was damaged       input is thrown away until the line was quiet for `QUIET_S`, then the port listens again
+    the port was unplugged    opening it is tried now and then, until it is back
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import threading
+from collections.abc import Callable
+from time import monotonic
+from typing import Final
+
+import serial
+
+from gateway.channels.base import Channel
+from gateway.channels.listener import Listener, Pause
+from gateway.channels.serial import SerialOptions, SerialStream, discard_input, flush_input, open_port
+from gateway.channels.stream import StreamChannel
+from gateway.channels.url import ChannelUrl
+from gateway.errors import ConfigError, LinkDown, ProtocolError
+from gateway.limits import Limits
+from gateway.protocol.framing import FrameDecoder
+
+QUIET_S: Final = 0.1
+"""After a damaged frame, bytes that follow each other faster than this belong to the damage."""
+STALE_S: Final = 0.2
+
+
+class LineDecoder(FrameDecoder):
+    """A decoder that hands back what nobody took."""
+
+    def rest(self) -> bytes:
+        """What came after the last message that was taken."""
+        return self._buffer[self._pos :] + b"".join(self._tail)
+
+
+class SerialChannel(StreamChannel):
+    """A channel over a port that outlives it.
+
+    `on_close` gets what was received and not taken; None after a damaged frame.
+    """
+
+    def __init__(
+        self,
+        stream: SerialStream,
+        limits: Limits,
+        *,
+        compress: bool,
+        unread: bytes,
+        on_close: Callable[[bytes | None], None],
+    ) -> None:
+        super().__init__(stream, limits, compress=compress)
+        decoder = LineDecoder(limits)
+        decoder.receive(unread)
+        self._decoder = self._line = decoder
+        self._on_close = on_close
+        self._damaged = False
+        self._closing = threading.Lock()
+
+    def recv_within(self, timeout: float | None) -> bytes | None:
+        try:
+            return super().recv_within(timeout)
+        except ProtocolError:
+            self._damaged = True
+            raise
+
+    def close(self) -> None:
+        with self._closing:
+            if self._stream.closed:
+                return
+            self._stream.close()
+        self._on_close(None if self._damaged else self._line.rest())
+
+
+class SerialListener(Listener):
+    """Listens on the port of `url`, and keeps it open between channels. One channel lives at a time.
+
+    Making one raises as `open_port` does. `fileno` is a descriptor of its own: the live channel's can be waited on as well.
+    """
+
+    def __init__(self, url: ChannelUrl[SerialOptions], limits: Limits) -> None:
+        self._url = url
+        self._limits = limits
+        self._port: serial.Serial | None = open_port(url)
+        discard_input(self._port.fileno(), STALE_S)
+        self._unread = b""
+        self._live: SerialChannel | None = None
+        self._noise_at: float | None = None
+        self._pause = Pause()
+        self._lock = threading.Lock()
+        self._closed = False
+        # An epoll descriptor is readable while one of those in it is: the port is in it while the port listens.
+        self._ready = select.epoll()
+        self._nudge = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._ready.register(self._nudge, select.EPOLLIN)
+        self._watch()
+
+    def accept(self) -> Channel | None:
+        with self._lock:
+            if self._closed or self._live is not None or not self._has_port():
+                return None
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._nudge)
+            if not self._unread and not self._input_waits():
+                return None
+            try:
+                self._live = self._new_channel()
+            except OSError:
+                self._pause.longer()  # no descriptor left
+                return None
+            self._unwatch()
+            self._pause.over()
+            return self._live
+
+    def _new_channel(self) -> SerialChannel:
+        fd = os.dup(self._fd())
+        try:
+            stream = SerialStream(fd, name=self._url.path)
+        except OSError:
+            os.close(fd)
+            raise
+        unread, self._unread = self._unread, b""
+        return SerialChannel(
+            stream, self._limits, compress=self._url.options.deflates, unread=unread, on_close=self._listen_again
+        )
+
+    def _listen_again(self, unread: bytes | None) -> None:
+        """The live channel was closed."""
+        with self._lock:
+            self._live = None
+            if self._closed:
+                return
+            if unread is None:
+                self._noise_at = monotonic()
+                with contextlib.suppress(OSError):
+                    flush_input(self._fd())
+            elif unread:
+                self._unread = unread
+                os.eventfd_write(self._nudge, 1)
+            self._watch()
+
+    def _input_waits(self) -> bool:
+        """Whether somebody began to speak. Notices a port that is gone, and drops what follows a damaged frame."""
+        poller = select.poll()
+        poller.register(self._fd(), select.POLLIN)
+        events = dict(poller.poll(0)).get(self._fd(), 0)
+        if events & (select.POLLHUP | select.POLLERR | select.POLLNVAL):
+            self._lose_port()
+            return False
+        if not events:
+            return False
+        return not self._is_noise()
+
+    def _is_noise(self) -> bool:
+        if self._noise_at is None:
+            return False
+        now = monotonic()
+        if now - self._noise_at >= QUIET_S:
+            self._noise_at = None
+            return False
+        self._noise_at = now
+        with contextlib.suppress(OSError):
+            flush_input(self._fd())
+        return True
+
+    # ---------------------------------------------------------------------------------------------------- the port
+
+    def _fd(self) -> int:
+        return -1 if self._port is None else self._port.fileno()
+
+    def _watch(self) -> None:
+        self._ready.register(self._fd(), select.EPOLLIN)
+
+    def _unwatch(self) -> None:
+        with contextlib.suppress(OSError):
+            self._ready.unregister(self._fd())
+
+    def _has_port(self) -> bool:
+        if self._port is not None:
+            return True
+        try:
+            self._port = open_port(self._url)
+        except (LinkDown, ConfigError):
+            self._pause.longer()  # not back yet, or udev has not set its permissions yet
+            return False
+        self._pause.over()
+        self._watch()
+        return True
+
+    def _lose_port(self) -> None:
+        self._unwatch()
+        if self._port is not None:
+            self._port.close()
+        self._port = None
+        self._unread = b""
+        self._pause.longer()
+
+    @property
+    def retry_after_s(self) -> float:
+        return self._pause.seconds
+
+    def fileno(self) -> int:
+        if self._closed:
+            raise LinkDown(f"{self._url} does not listen any more")
+        return self._ready.fileno()
+
+    @property
+    def url(self) -> str:
+        return self._url.shown
+
+    @property
+    def local_only(self) -> bool:
+        return True
+
+    def peer_host(self, channel: Channel) -> str:
+        return self._url.path
+
+    def close(self) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._ready.close()
+            os.close(self._nudge)
+            if self._port is not None:
+                self._port.close()
+
+    @property
+    def closed(self) -> bool:
+        return self._closed

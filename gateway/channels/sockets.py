@@ -1,0 +1,128 @@
+"""SocketStream: a connected stream socket, tuned so that the common read is one system call."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+from struct import pack
+from time import monotonic
+from typing import Final
+
+from gateway.channels.stream import Stream
+from gateway.errors import LinkDown
+
+TICK_S: Final = 0.5
+"""SO_RCVTIMEO of a socket: a blocking read looks at its deadline this often. A shorter wait polls first."""
+_DONTWAIT: Final = socket.MSG_DONTWAIT
+_QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None)
+
+
+class SocketStream(Stream):
+    """A socket of any family. Takes ownership of `sock`."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.settimeout(None)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(TICK_S))
+        self._sock = sock
+        self._recv = sock.recv
+        self._quick_ack = sock.family != getattr(socket, "AF_UNIX", None) and _QUICKACK is not None
+        self._closed = False
+
+    def read(self, size: int, timeout: float | None) -> bytes | None:
+        try:
+            if timeout is None or timeout >= TICK_S:
+                chunk = self._read_ticking(size, timeout)
+            elif timeout == 0 or self.wait_readable(timeout):
+                chunk = self._recv(size, _DONTWAIT)
+            else:
+                return None
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise LinkDown(f"the connection was lost: {error.strerror or error}") from None
+        if not chunk:
+            raise LinkDown("the connection was closed by this side" if self._closed else "the peer closed the connection")
+        if self._quick_ack:
+            self._acknowledge()
+        return chunk
+
+    def _read_ticking(self, size: int, timeout: float | None) -> bytes:
+        """A plain blocking `recv`, which SO_RCVTIMEO interrupts so that the deadline is kept."""
+        deadline = None
+        while True:
+            try:
+                return self._recv(size)
+            except BlockingIOError:
+                if timeout is not None:
+                    now = monotonic()
+                    # The first tick has passed before the clock was read at all: that is what keeps the common case short.
+                    deadline = deadline or now - TICK_S + timeout
+                    if now + TICK_S > deadline:
+                        self.wait_readable(max(0.0, deadline - now))
+                        return self._recv(size, _DONTWAIT)
+
+    def _acknowledge(self) -> None:
+        # A stock peer leaves Nagle on: its second small write waits for our ACK, up to 40 ms without this.
+        # The kernel forgets the option with every segment, so it is set again after each read.
+        with contextlib.suppress(OSError):
+            self._sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)  # type: ignore[arg-type]
+
+    def assume_prompt_peer(self) -> None:
+        self._quick_ack = False
+
+    def write(self, data: bytes, progress_s: float) -> None:
+        try:
+            sent = self._sock.send(data, _DONTWAIT)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise LinkDown(f"the connection was lost: {error.strerror or error}") from None
+        if sent < len(data):
+            self._write_rest(memoryview(data)[sent:], progress_s)
+
+    def _write_rest(self, rest: memoryview, progress_s: float) -> None:
+        poller = select.poll()
+        try:
+            poller.register(self._sock, select.POLLOUT)
+            while rest:
+                if not poller.poll(progress_s * 1000):
+                    raise LinkDown(f"the peer took no data for {progress_s:g} s")
+                with contextlib.suppress(BlockingIOError):
+                    rest = rest[self._sock.send(rest, _DONTWAIT) :]
+        except (OSError, ValueError) as error:
+            raise LinkDown(f"the connection was lost: {error}") from None
+
+    def wait_readable(self, timeout: float | None) -> bool:
+        try:
+            poller = select.poll()
+            poller.register(self._sock, select.POLLIN)
+            return bool(poller.poll(None if timeout is None else timeout * 1000))
+        except (OSError, ValueError):
+            raise LinkDown("the connection was closed by this side") from None
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+        self._sock.close()
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    @property
+    def endpoints(self) -> tuple[object, object] | None:
+        try:
+            return self._sock.getsockname(), self._sock.getpeername()
+        except OSError:
+            return None
+
+
+def _timeval(seconds: float) -> bytes:
+    return pack("@ll", int(seconds), int(seconds % 1 * 1_000_000))

@@ -1,0 +1,152 @@
+"""StreamChannel: RPyC frames over anything that carries a stream of bytes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from time import monotonic
+from typing import Final
+
+from gateway.channels.base import Channel
+from gateway.errors import LinkDown, ProtocolError
+from gateway.limits import Limits
+from gateway.protocol.framing import FrameDecoder, frame
+
+CHUNK: Final = 65536
+LARGE_CHUNK: Final = 1024 * 1024
+TURN_S: Final = 0.01
+"""How far over its timeout `recv_within` goes on while bytes keep coming without a message among them: heartbeats, say."""
+
+
+class Stream(ABC):
+    """A pair of byte streams: what a socket, a pipe pair and a tty have in common."""
+
+    @abstractmethod
+    def read(self, size: int, timeout: float | None) -> bytes | None:
+        """At most `size` bytes, at least one; None if none came within `timeout` seconds (0: don't wait, None: for ever).
+
+        Raises LinkDown at the end of the stream and for every way in which the other end can be gone.
+        """
+
+    @abstractmethod
+    def write(self, data: bytes, progress_s: float) -> None:
+        """Write all of `data`. Raises LinkDown if the peer is gone or took nothing for `progress_s` seconds."""
+
+    @abstractmethod
+    def wait_readable(self, timeout: float | None) -> bool:
+        """Wait until `read` would give something (also an end of stream)."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close both directions and wake a blocked `read`. Idempotent."""
+
+    @property
+    @abstractmethod
+    def closed(self) -> bool: ...
+
+    @abstractmethod
+    def fileno(self) -> int: ...
+
+    def assume_prompt_peer(self) -> None:
+        """See `Channel.assume_prompt_peer`."""
+
+    @property
+    def endpoints(self) -> tuple[object, object] | None:
+        return None
+
+    @property
+    def ends_with_eof(self) -> bool:
+        return True
+
+
+class StreamChannel(Channel):
+    """Frames messages over a `Stream`.
+
+    `compress` deflates what gets smaller by it: worth it on slow lines only (SPEED: zlib is slower than a LAN).
+    """
+
+    def __init__(self, stream: Stream, limits: Limits | None = None, *, compress: bool = False) -> None:
+        self._stream = stream
+        self._limits = limits or Limits()
+        self._compress = compress
+        self._decoder = FrameDecoder(self._limits)
+        self._progress_at = 0.0
+        self._read = stream.read
+
+    def send(self, data: bytes) -> None:
+        self._stream.write(frame(data, self._limits, compress=self._compress), self._limits.progress_s)
+
+    def send_many(self, messages: list[bytes]) -> None:
+        frames = [frame(message, self._limits, compress=self._compress) for message in messages]
+        self._stream.write(b"".join(frames), self._limits.progress_s)
+
+    def recv(self) -> bytes:
+        while True:
+            message = self.recv_within(None)
+            if message is not None:
+                return message
+
+    def recv_within(self, timeout: float | None) -> bytes | None:
+        decoder = self._decoder
+        message = decoder.next_message() if decoder.begun else None
+        if message is not None:
+            return message
+        deadline = monotonic() + timeout if timeout else None
+        wait = timeout
+        while True:
+            chunk = self._read_rest(wait) if decoder.begun else self._read(CHUNK, wait)
+            if chunk is None:
+                return None
+            decoder.receive(chunk)
+            message = decoder.next_message()
+            if decoder.begun:
+                self._progress_at = monotonic()
+            if message is not None:
+                return message
+            if timeout is not None:
+                now = monotonic()
+                deadline = deadline or now
+                if now > deadline + TURN_S:
+                    return None
+                wait = max(0.0, deadline - now)
+
+    def _read_rest(self, wait: float | None) -> bytes | None:
+        """Go on with a begun frame: wait no longer than its progress limit allows."""
+        patience = self._progress_at + self._limits.progress_s - monotonic()
+        size = min(max(CHUNK, self._decoder.missing), LARGE_CHUNK)
+        chunk = self._read(size, max(0.0, patience) if wait is None else min(wait, max(0.0, patience)))
+        if chunk is None and self.stalled(monotonic()):
+            raise ProtocolError(f"a begun frame made no progress for {self._limits.progress_s:g} s")
+        return chunk
+
+    def poll(self, timeout: float | None) -> bool:
+        return self._decoder.ready or self._stream.wait_readable(timeout)
+
+    @property
+    def buffered(self) -> bool:
+        return self._decoder.ready
+
+    def stalled(self, now: float) -> bool:
+        return self._decoder.begun and not self._decoder.ready and now > self._progress_at + self._limits.progress_s
+
+    def close(self) -> None:
+        self._stream.close()
+
+    @property
+    def closed(self) -> bool:
+        return self._stream.closed
+
+    def fileno(self) -> int:
+        if self._stream.closed:
+            raise LinkDown("the channel is closed")
+        return self._stream.fileno()
+
+    def assume_prompt_peer(self) -> None:
+        self._stream.assume_prompt_peer()
+
+    @property
+    def endpoints(self) -> tuple[object, object] | None:
+        return self._stream.endpoints
+
+    @property
+    def ends_with_eof(self) -> bool:
+        return self._stream.ends_with_eof

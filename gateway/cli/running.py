@@ -1,0 +1,116 @@
+"""What `serve`, `demo` and `stdio` share: the signals that end a gateway, its log, and what it says about itself."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, Final
+
+from rich.logging import RichHandler
+
+from gateway.app import Gateway
+from gateway.cli.exits import Exit
+from gateway.cli.screen import Screen
+from gateway.discovery.static import without_password
+
+_SIGNALS: Final = ("SIGINT", "SIGTERM", "SIGHUP")
+"""Ctrl-C, a service manager, and a terminal that was closed: each must leave the devices in their safe state."""
+
+
+class Stop:
+    """Set by the first signal; a gateway then closes undisturbed by further ones."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._signal = 0
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """The signal handler."""
+        self._signal = self._signal or number
+        self._event.set()
+
+    @property
+    def is_set(self) -> bool:
+        """Whether to stop."""
+        return self._event.is_set()
+
+    @property
+    def exit(self) -> Exit:
+        """The exit code: Ctrl-C is told apart from being asked to end."""
+        return Exit.INTERRUPTED if self._signal == signal.SIGINT else Exit.OK
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait for a signal; whether one came."""
+        return self._event.wait(timeout_s)
+
+
+@contextmanager
+def stop_signals() -> Iterator[Stop]:
+    """SIGINT, SIGTERM and SIGHUP set the `Stop` instead of ending the process."""
+    stop = Stop()
+    numbers = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
+    previous = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def log_to_stderr(screen: Screen, level: str) -> None:
+    """Send the gateway's log to stderr: coloured on a terminal, plain lines elsewhere."""
+    handler: logging.Handler
+    if screen.err.is_terminal:
+        handler = RichHandler(console=screen.err, show_path=False, omit_repeated_times=False)
+    else:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    if level != "debug":
+        # zeroconf's own words are about packets; ours about them are in gateway.discovery.
+        logging.getLogger("zeroconf").setLevel(logging.ERROR)
+
+
+def announce(screen: Screen, running: Gateway) -> None:
+    """Say where the gateway is, who can reach it, and what it serves."""
+    screen.document(document(running))
+    screen.line(f"serving {running.name!r} at {without_password(running.url)}", style="bold")
+    if running.local_only:
+        screen.line(
+            "  for this computer only; to open it to the bench's network, set listen = "
+            '"tcp://ADDRESS:18871" in [gateway] (anyone who reaches the port can use the instruments)'
+        )
+    else:
+        screen.line("  for every computer that can reach this address: anyone who does can use the instruments")
+    screen.line(f"  {running.advert_status}")
+    screen.line()
+    screen.table(
+        ("device", "driver", "state", "identity"),
+        [(device.name, device.driver, device.state, device.problem or device.identity) for device in running.devices],
+    )
+
+
+def document(running: Gateway) -> dict[str, Any]:
+    """The JSON form of a running gateway."""
+    return {
+        "name": running.name,
+        "url": without_password(running.url),
+        "local_only": running.local_only,
+        "advertised": running.advertised,
+        "advert_status": running.advert_status,
+        "devices": [
+            {
+                "name": device.name,
+                "driver": device.driver,
+                "state": device.state,
+                "identity": device.identity or None,
+                "problem": device.problem or None,
+            }
+            for device in running.devices
+        ],
+    }

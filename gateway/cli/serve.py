@@ -1,0 +1,37 @@
+"""`gateway serve CONFIG`."""
+
+from __future__ import annotations
+
+import click
+
+from gateway import config as configuration
+from gateway.app import ADVERTISE_S, build
+from gateway.cli.main import subcommand
+from gateway.cli.running import announce, log_to_stderr, stop_signals
+from gateway.cli.screen import Screen
+
+
+@subcommand("serve")
+@click.argument("config", type=click.Path())
+@click.pass_context
+def command(ctx: click.Context, screen: Screen, config: str) -> None:
+    """Serve the instruments that the file CONFIG names, until SIGTERM or Ctrl-C.
+
+    Every device is brought to its safe state at the end. A device that can't be opened is reported and tried again at its
+    next call; the others are served meanwhile.
+
+    JSON, once it serves: {"name", "url", "local_only", "advertised", "advert_status", "devices": [{"name", "driver",
+    "state", "identity", "problem"}]}.
+    """
+    settings = configuration.load(config)
+    log_to_stderr(screen, settings.gateway.log_level)
+    gateway = build(settings)
+    with stop_signals() as stop:
+        with gateway:
+            with screen.busy("advertising"):
+                _until_advertised(gateway, stop)
+            if not stop.is_set:
+                announce(screen, gateway)
+            stop.wait()
+        screen.line("stopped; the devices are in their safe state" if not gateway.problems else "stopped")
+    ctx.exit(stop.exit)

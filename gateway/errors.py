@@ -1,0 +1,144 @@
+"""The errors a user of the gateway can meet: one flat tree.
+
+    GatewayError
+     |- ProtocolError        the peer broke the protocol; the connection ends
+     |- LimitExceeded        a number from outside is over its bound
+     |- LinkDown             the other end is gone (also an EOFError)
+     |   `- OutcomeUnknown   ... and it went under a call, which may or may not have run
+     |- AccessDenied         the policy refused a name (also an AttributeError)
+     |- OutOfRange           a value the device must not be given (also a ValueError)
+     |- Busy                 a queue is full; nothing was done (also a RuntimeError)
+     |- CallTimeout          no answer in time (also a TimeoutError)
+     |- DeviceUnavailable    the device can't be reached; nothing was done (also a ConnectionError)
+     |- DeviceError          the instrument itself reported an error (also a RuntimeError)
+     |- ConfigError          a config file, flag or URL is wrong (also a ValueError)
+     |- NotFound             no such gateway or device (also a LookupError)
+     `- Ambiguous            several match (also a LookupError)
+
+Each class has a stable kebab-case `code` and says by `retryable` whether the same call may be made again. Over the wire
+an error travels as its nearest builtin with `code` and its facts as attributes, so a stock RPyC client meets an
+`AttributeError` or a `TimeoutError`; our own client turns `code` back into the class.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Final
+
+
+class GatewayError(Exception):
+    """Base of all: a one-line message, a `code`, and the facts it was made of as attributes."""
+
+    code: ClassVar[str] = "gateway-error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str = "", **facts: Any) -> None:
+        super().__init__(message)
+        self.facts: dict[str, Any] = facts
+
+    def __getattr__(self, name: str) -> Any:
+        # Only called for what is not there: the facts read like attributes.
+        facts = self.__dict__.get("facts", {})
+        if name in facts:
+            return facts[name]
+        raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
+
+
+class ProtocolError(GatewayError):
+    """The peer sent bytes that no RPyC peer sends."""
+
+    code = "protocol-error"
+
+
+class LimitExceeded(ProtocolError):
+    """A length, count or depth from outside is over its bound.
+
+    `what` names the bound (a field of `gateway.limits.Limits`), `actual` and `allowed` are the two numbers.
+    """
+
+    code = "limit-exceeded"
+
+    def __init__(self, what: str, *, actual: int | float, allowed: int | float) -> None:
+        super().__init__(
+            f"{what}: {actual} is over the limit of {allowed}", what=what, actual=actual, allowed=allowed
+        )
+
+
+class LinkDown(GatewayError, EOFError):
+    """The connection is closed or lost. The message says why."""
+
+    code = "link-down"
+    retryable = True
+
+
+class AccessDenied(GatewayError, AttributeError):
+    """The policy refused. `rule` names the rule; the text reads the same for hidden and for missing names."""
+
+    code = "access-denied"
+
+
+class OutOfRange(GatewayError, ValueError):
+    """A setting outside what the device may be given."""
+
+    code = "out-of-range"
+
+
+class Busy(GatewayError, RuntimeError):
+    """A queue is full or its owner waits for the caller; nothing was executed."""
+
+    code = "busy"
+    retryable = True
+
+
+class CallTimeout(GatewayError, TimeoutError):
+    """No answer within the call's time."""
+
+    code = "call-timeout"
+
+
+class DeviceUnavailable(GatewayError, ConnectionError):
+    """The device is not there or does not answer; nothing was executed."""
+
+    code = "device-unavailable"
+    retryable = True
+
+
+class OutcomeUnknown(LinkDown):
+    """The link broke after the call left and before its answer came: the call may or may not have run."""
+
+    code = "outcome-unknown"
+    retryable = False
+
+
+class DeviceError(GatewayError, RuntimeError):
+    """The instrument's own error, such as an entry of the SCPI error queue (`number`, `text`)."""
+
+    code = "device-error"
+
+
+class ConfigError(GatewayError, ValueError):
+    """A config file, flag, environment variable or URL that can't be used, with where and what to do."""
+
+    code = "config-error"
+
+
+class NotFound(GatewayError, LookupError):
+    """Nothing of that name."""
+
+    code = "not-found"
+
+
+class Ambiguous(GatewayError, LookupError):
+    """Several things of that name; the message lists them."""
+
+    code = "ambiguous"
+
+
+def _tree(root: type[GatewayError]) -> dict[str, type[GatewayError]]:
+    found = {root.code: root}
+    for child in root.__subclasses__():
+        found |= _tree(child)
+    return found
+
+
+BY_CODE: Final = _tree(GatewayError)
+"""`code` -> class, for the client that turns a code from the wire back into its class."""

@@ -1,0 +1,1 @@
+"""The RPyC protocol, pure: bytes and the time go in; values, events and bytes come out."""

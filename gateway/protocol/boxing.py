@@ -1,0 +1,237 @@
+"""Boxes: how values and objects travel, and the counts that keep lent objects alive.
+
+    box = (1, value)             a brine value
+        | (2, (box, ...))        a tuple of which some item is no value
+        | (3, id_pack)           an object that the receiver owns
+        | (4, id_pack)           an object that the sender owns
+        | (5, (kind, data))      a container or array by value; only between peers that agreed on it (see `copies`)
+
+`id_pack` is `(name, class id, instance id)`. Our ids are counters of one connection: never an address, never another
+connection's, so a proxy that is passed on through a second connection can't alias another object there.
+
+Owner's side: every send of an object adds one to its count, DEL(n) takes n away, at zero it is let go. Receiver's side: a
+proxy counts how often it was received and gives all of that back when it dies. Both follow the order of the wire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from itertools import count
+from types import ModuleType
+from typing import Any
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+from gateway.errors import LimitExceeded, NotFound, ProtocolError
+from gateway.limits import Limits
+from gateway.protocol import copies
+from gateway.protocol.brine import NotBrine, dump
+from gateway.protocol.constants import LABEL_COPY, LABEL_LOCAL_REF, LABEL_REMOTE_REF, LABEL_TUPLE, LABEL_VALUE
+from gateway.protocol.netref import IdPack, Netref
+
+_TUPLE2 = b"\x11"
+_VALUE = _TUPLE2 + dump(LABEL_VALUE)
+_TUPLE = _TUPLE2 + dump(LABEL_TUPLE)
+_LOCAL_REF = _TUPLE2 + dump(LABEL_LOCAL_REF)
+_REMOTE_REF = _TUPLE2 + dump(LABEL_REMOTE_REF)
+_COPY = _TUPLE2 + dump(LABEL_COPY)
+
+
+class Loan:
+    """One object lent to the peer: `count` is how often it was sent and not given back."""
+
+    __slots__ = ("count", "id_pack", "obj", "owner")
+
+    def __init__(self, obj: Any, id_pack: IdPack, owner: object) -> None:
+        self.obj = obj
+        self.id_pack = id_pack
+        self.owner = owner
+        """Whatever the lender said the object belongs to, such as the device whose method returned it."""
+        self.count = 0
+
+
+class Loans:
+    """The objects one connection has lent. `lock` guards lending against release (the caller knows its threads)."""
+
+    def __init__(self, limits: Limits, lock: AbstractContextManager[Any]) -> None:
+        self._limits = limits
+        self._lock = lock
+        self._by_id_pack: dict[IdPack, Loan] = {}
+        self._by_identity: dict[int, Loan] = {}
+        self._ids = count(1)
+        self._class_ids: WeakKeyDictionary[type, int] = WeakKeyDictionary()
+        self._foreign_class_ids: dict[tuple[int, str, int], int] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_id_pack)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter([loan.obj for loan in list(self._by_id_pack.values())])
+
+    def lend(self, obj: Any, owner: object = None) -> IdPack:
+        """Count one more send of `obj`. Raises LimitExceeded where the peer holds too many objects."""
+        with self._lock:
+            loan = self._by_identity.get(id(obj))
+            if loan is None:
+                if len(self._by_id_pack) >= self._limits.references:
+                    raise LimitExceeded(
+                        "references", actual=len(self._by_id_pack) + 1, allowed=self._limits.references
+                    )
+                loan = Loan(obj, self._id_pack(obj), owner)
+                self._by_identity[id(obj)] = self._by_id_pack[loan.id_pack] = loan
+            loan.count += 1
+            return loan.id_pack
+
+    def find(self, id_pack: IdPack) -> Loan:
+        """The loan of that id. Raises NotFound for what was never lent or has been given back."""
+        loan = self._by_id_pack.get(id_pack)
+        if loan is None:
+            raise NotFound(f"no object {id_pack!r:.200} is lent on this connection; it was released or never sent")
+        return loan
+
+    def release(self, id_pack: IdPack, times: int) -> None:
+        """Take back `times` sends; an unknown id is nothing (stock peers send such DELs)."""
+        with self._lock:
+            loan = self._by_id_pack.get(id_pack)
+            if loan is not None:
+                loan.count -= times
+                if loan.count <= 0:
+                    del self._by_id_pack[id_pack], self._by_identity[id(loan.obj)]
+
+    def clear(self) -> None:
+        with self._lock:
+            self._by_id_pack.clear()
+            self._by_identity.clear()
+
+    def _id_pack(self, obj: Any) -> IdPack:
+        if isinstance(obj, Netref):
+            name, class_id, instance_id = obj.____id_pack__
+            key = (obj.____conn__.token, name, class_id)
+            own = self._foreign_class_ids.get(key) or self._foreign_class_ids.setdefault(key, next(self._ids))
+            return name, own, next(self._ids) if instance_id else 0
+        if isinstance(obj, type):
+            return _class_name(obj), self._class_id(obj), 0
+        cls = type(obj)
+        name = obj.__name__ if isinstance(obj, ModuleType) else _class_name(cls)
+        return name, self._class_id(cls), next(self._ids)
+
+    def _class_id(self, cls: type) -> int:
+        found = self._class_ids.get(cls)
+        if found is None:
+            found = self._class_ids[cls] = next(self._ids)
+        return found
+
+
+def _class_name(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__name__}"
+
+
+class Boxing:
+    """Both directions for one connection: objects to box bytes, decoded boxes to objects.
+
+    `proxy_for(id_pack)` makes a proxy of an object of the peer, `stand_in(value)` gives what is sent for a value that the
+    front wants to replace; `copies` is switched on once both ends agreed.
+    """
+
+    def __init__(
+        self,
+        connection: object,
+        proxy_for: Callable[[IdPack], Netref],
+        limits: Limits,
+        lock: AbstractContextManager[Any] | None = None,
+        stand_in: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self._stand_in = stand_in
+        self._connection = connection
+        self._proxy_for = proxy_for
+        self._limits = limits
+        self.loans = Loans(limits, lock or nullcontext())
+        self.proxies: WeakValueDictionary[IdPack, Netref] = WeakValueDictionary()
+        self.copies = False
+
+    def box(self, value: Any, owner: object = None, depth: int = 0) -> bytes:
+        """The brine bytes of the box around `value`; what is lent for it is noted to belong to `owner`.
+
+        Raises brine.Unencodable for a value that can't be encoded, LimitExceeded for one reference too many.
+        """
+        try:
+            return _VALUE + dump(value, self._limits)
+        except NotBrine:
+            return self._box_object(value, owner, depth)
+
+    def _box_object(self, value: Any, owner: object, depth: int) -> bytes:
+        if depth >= self._limits.nesting:
+            raise LimitExceeded("nesting", actual=depth + 1, allowed=self._limits.nesting)
+        if type(value) is tuple:
+            return _TUPLE + tuple_of([self.box(item, owner, depth + 1) for item in value], self._limits)
+        if self._stand_in is not None:
+            value = self._stand_in(value)
+        if isinstance(value, Netref) and value.____conn__ is self._connection:
+            return _LOCAL_REF + dump(value.____id_pack__)
+        if self.copies:
+            taken = copies.take(value)
+            if taken is not None:
+                kind, data = taken
+                return _COPY + _TUPLE2 + dump(kind) + self.box(data, owner, depth + 1)
+        return _REMOTE_REF + dump(self.loans.lend(value, owner))
+
+    def unbox(self, box: Any, new: list[Netref]) -> Any:
+        """The value or object of a decoded box. Proxies whose class isn't known yet are added to `new`.
+
+        Raises ProtocolError for what is no box, NotFound for a reference to an object that is not lent.
+        """
+        label, value = split(box)
+        if label == LABEL_VALUE:
+            return value
+        if label == LABEL_LOCAL_REF:
+            return self.loans.find(id_pack_of(value)).obj
+        if label == LABEL_REMOTE_REF:
+            return self._receive(id_pack_of(value), new)
+        if label == LABEL_TUPLE and type(value) is tuple:
+            return tuple([self.unbox(item, new) for item in value])
+        if label == LABEL_COPY and self.copies and type(value) is tuple and len(value) == 2:
+            return copies.rebuild(value[0], self.unbox(value[1], new), self._limits)
+        raise ProtocolError(f"no such box: label {label!r:.50} around {type(value).__name__}")
+
+    def _receive(self, id_pack: IdPack, new: list[Netref]) -> Netref:
+        proxy = self.proxies.get(id_pack)
+        if proxy is None:
+            if len(self.proxies) >= self._limits.references:
+                raise LimitExceeded("references", actual=len(self.proxies) + 1, allowed=self._limits.references)
+            proxy = self._proxy_for(id_pack)
+            self.proxies[id_pack] = proxy
+        else:
+            object.__setattr__(proxy, "____refcount__", proxy.____refcount__ + 1)
+        if not type(proxy).____known__:  # type: ignore[attr-defined]
+            new.append(proxy)
+        return proxy
+
+
+def tuple_of(pieces: list[bytes], limits: Limits) -> bytes:
+    """The brine bytes of a tuple whose items are encoded already. Raises LimitExceeded over `limits.items`."""
+    size = len(pieces)
+    if size <= 4:
+        head = bytes((0x0F + size,)) if size else b"\x02"
+    elif size < 256:
+        head = bytes((0x14, size))
+    elif size <= limits.items:
+        head = b"\x15" + size.to_bytes(4, "big")
+    else:
+        raise LimitExceeded("items", actual=size, allowed=limits.items)
+    return head + b"".join(pieces)
+
+
+def split(box: Any) -> tuple[Any, Any]:
+    """`(label, value)` of a decoded box. Raises ProtocolError for anything else."""
+    if type(box) is tuple and len(box) == 2:
+        return box
+    raise ProtocolError(f"a box is (label, value), not {box!r:.80}")
+
+
+def id_pack_of(value: Any) -> IdPack:
+    """A decoded id_pack, its shape checked: `(str, int, int)`."""
+    if type(value) is tuple and len(value) == 3:
+        name, class_id, instance_id = value
+        if type(name) is str and type(class_id) is int and type(instance_id) is int:
+            return value
+    raise ProtocolError(f"an id_pack is (name, class id, instance id), not {value!r:.80}")

@@ -1,0 +1,137 @@
+"""Containers and arrays by value: the data of box label 5, `(kind, data)`.
+
+| kind | Python | data |
+|---|---|---|
+| list, set, dict | list, set, dict | tuple of items; for a dict a tuple of (key, value) tuples |
+| bytearray | bytearray | bytes |
+| ndarray | numpy.ndarray | (dtype.str, shape, bytes in C order) |
+
+`data` is boxed in turn, so an item that must go by reference still can. Numpy is used where it is loaded already; a
+receiver without numpy gets an array as nested lists of numbers where `array` of the standard library knows the type.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Iterable
+from math import prod
+from typing import Any, Final
+
+from gateway.errors import LimitExceeded, ProtocolError
+from gateway.limits import Limits
+from gateway.protocol.brine import dumpable
+
+_CODES: Final = {
+    "f8": "d", "f4": "f", "i8": "q", "i4": "i", "i2": "h", "i1": "b", "u8": "Q", "u4": "I", "u2": "H", "u1": "B",
+}  # fmt: skip
+_PLAIN_KINDS: Final = frozenset("?biufcMmSU")
+_DIMENSIONS: Final = 32
+_SIMPLE: Final = frozenset({str, int, bytes, float, bool, type(None)})
+
+
+def take(value: Any) -> tuple[str, Any] | None:
+    """`(kind, data)` for what can go by value, None for what can't. Exact types only: a subclass keeps its behaviour."""
+    cls = type(value)
+    if cls is list:
+        return "list", tuple(value)
+    if cls is dict:
+        return ("dict", tuple(value.items())) if _all_values(value) else None
+    if cls is set:
+        return ("set", tuple(value)) if _all_values(value) else None
+    if cls is bytearray:
+        return "bytearray", bytes(value)
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        if cls is numpy.ndarray and value.dtype.kind in _PLAIN_KINDS and not value.dtype.hasobject:
+            return "ndarray", (value.dtype.str, value.shape, value.tobytes())
+        if isinstance(value, numpy.generic) and value.dtype.kind in "?biufc":
+            return "scalar", (value.item(),)
+    return None
+
+
+def rebuild(kind: Any, data: Any, limits: Limits) -> Any:
+    """The container or array of `(kind, data)`. Raises ProtocolError or LimitExceeded for what `take` never makes."""
+    try:
+        if kind == "list" and type(data) is tuple:
+            return list(data)
+        if kind == "dict" and type(data) is tuple:
+            _hashable(tuple([key for key, _ in data]), limits)
+            return dict(data)
+        if kind == "set" and type(data) is tuple:
+            return set(_hashable(data, limits))
+        if kind == "bytearray" and type(data) is bytes:
+            return bytearray(data)
+        if kind == "scalar":
+            (value,) = data
+            return value
+        if kind == "ndarray":
+            dtype, shape, raw = data
+            return _array(dtype, shape, raw)
+    except (TypeError, ValueError) as error:
+        raise ProtocolError(f"a {kind!r:.20} by value can't be rebuilt: {error}") from None
+    raise ProtocolError(f"no such container by value: {kind!r:.50}")
+
+
+def _all_values(keys: Iterable[Any]) -> bool:
+    return all(type(key) in _SIMPLE or dumpable(key) for key in keys)
+
+
+def _hashable(keys: tuple[Any, ...], limits: Limits) -> tuple[Any, ...]:
+    """Refuse keys whose hashing would call a peer (proxies) or take for ever (many that collide)."""
+    if len(keys) > limits.unordered_items and not all(type(key) in (str, bytes) for key in keys):
+        raise LimitExceeded("unordered_items", actual=len(keys), allowed=limits.unordered_items)
+    if not _all_values(keys):
+        raise ProtocolError("a key of a container by value must be an immutable value")
+    return keys
+
+
+def _array(dtype: Any, shape: Any, raw: Any) -> Any:
+    if type(dtype) is not str or len(dtype) > 20 or type(raw) is not bytes or type(shape) is not tuple:
+        raise ProtocolError(f"an array by value is (dtype, shape, bytes), not ({dtype!r:.30}, {shape!r:.30}, ...)")
+    if len(shape) > _DIMENSIONS or not all(type(size) is int and size >= 0 for size in shape):
+        raise ProtocolError(f"an array by value has no shape {shape!r:.80}")
+    try:
+        import numpy  # noqa: PLC0415 - optional: only where an array arrives
+    except ImportError:
+        return _nested(_items(dtype, raw), shape)
+    parsed = numpy.dtype(dtype)
+    if parsed.kind not in _PLAIN_KINDS or parsed.hasobject:
+        raise ProtocolError(f"an array by value has no dtype {dtype!r}")
+    return numpy.frombuffer(raw, parsed).reshape(shape).copy()
+
+
+def _items(dtype: str, raw: bytes) -> list[Any]:
+    code = _CODES.get(dtype[1:])
+    if code is None:
+        raise ProtocolError(f"numpy is needed to receive an array of dtype {dtype}; install instrument-gateway[numpy]")
+    items = array(code, raw)
+    if dtype[0] not in ("|", "<" if sys.byteorder == "little" else ">"):
+        items.byteswap()
+    return items.tolist()
+
+
+def _nested(items: list[Any], shape: tuple[int, ...]) -> Any:
+    if prod(shape) != len(items):
+        raise ProtocolError(f"{len(items)} items don't fill an array of shape {shape}")
+    for size in reversed(shape[1:]):
+        items = [items[start : start + size] for start in range(0, len(items), size)] if size else []
+    return items if shape else items[0]
+
+
+def degrade(value: Any) -> Any:
+    """The nearest plain value for a peer that knows no containers by value: tuples for lists and arrays, pairs kept in dicts.
+
+    A list, set or array becomes a (nested) tuple or frozenset; other objects are given back as they are.
+    """
+    cls = type(value)
+    if cls is tuple or cls is list:
+        return tuple([degrade(item) for item in value])
+    if cls is set:
+        return frozenset(value)
+    if cls is bytearray:
+        return bytes(value)
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and (cls is numpy.ndarray or isinstance(value, numpy.generic)):
+        return degrade(value.tolist())
+    return value

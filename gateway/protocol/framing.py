@@ -1,0 +1,138 @@
+"""Frames: how RPyC messages are cut out of a stream of bytes.
+
+    +----------------+------------+=============+------+
+    | length u32, BE | flag 0 / 1 | data        | 0x0A |      length counts data as sent; flag 1: data is a zlib stream
+    +----------------+------------+=============+------+
+
+A frame of length 0 carries nothing and is skipped: stock RPyC ignores it too, which makes it a one-way heartbeat.
+"""
+
+from __future__ import annotations
+
+import zlib
+from struct import Struct
+from typing import Final
+
+from gateway.errors import LimitExceeded, ProtocolError
+from gateway.limits import Limits
+
+HEADER: Final = Struct("!LB")
+HEADER_SIZE: Final = 5
+OVERHEAD: Final = 6
+TERMINATOR: Final = b"\n"
+HEARTBEAT: Final = b"\0\0\0\0\0\n"
+CRUMB: Final = 512
+"""Chunks shorter than this are joined as they come."""
+_pack_header = HEADER.pack
+_unpack_header = HEADER.unpack_from
+
+
+def frame(data: bytes, limits: Limits, *, compress: bool = False) -> bytes:
+    """One whole frame around `data`. With `compress`, deflated where that makes it smaller.
+
+    Raises LimitExceeded if the peer could not accept it either.
+    """
+    if compress:
+        if len(data) > limits.inflated:
+            raise LimitExceeded("inflated", actual=len(data), allowed=limits.inflated)
+        deflated = zlib.compress(data, 1)
+        if len(deflated) < len(data):
+            return _checked_header(deflated, 1, limits) + deflated + TERMINATOR
+    return _checked_header(data, 0, limits) + data + TERMINATOR
+
+
+def _checked_header(data: bytes, flag: int, limits: Limits) -> bytes:
+    if len(data) > limits.frame:
+        raise LimitExceeded("frame", actual=len(data), allowed=limits.frame)
+    return _pack_header(len(data), flag)
+
+
+class FrameDecoder:
+    """Bytes in, messages out; holds at most one begun frame.
+
+    `receive` takes what came in, `next_message` gives the messages one by one. A damaged frame raises ProtocolError, a too
+    large one LimitExceeded, before its data is awaited; the stream can't be followed after either.
+    """
+
+    __slots__ = ("_buffer", "_limits", "_pos", "_tail", "_tail_size", "_wanted")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._buffer = b""
+        self._pos = 0
+        self._tail: list[bytes] = []
+        self._tail_size = 0
+        self._wanted = HEADER_SIZE
+
+    @property
+    def begun(self) -> bool:
+        """A frame's first bytes are here and its last ones are not, or whole frames wait to be taken."""
+        return self._pos < len(self._buffer) or self._tail_size > 0
+
+    @property
+    def missing(self) -> int:
+        """Bytes that must still come before `next_message` can give anything; at least 1."""
+        return max(1, self._wanted - self._available())
+
+    @property
+    def ready(self) -> bool:
+        """Enough is here to look at: `next_message` may give a message without more bytes."""
+        return self._available() >= self._wanted
+
+    def receive(self, chunk: bytes) -> None:
+        """Take what the stream gave, in any cut."""
+        if self._pos == len(self._buffer) and not self._tail:
+            self._buffer = chunk
+            self._pos = 0
+        else:
+            self._tail_size += len(chunk)
+            if len(chunk) < CRUMB and self._tail and len(self._tail[-1]) < CRUMB:
+                self._tail[-1] += chunk  # a frame sent in single bytes must not cost an object for each
+            else:
+                self._tail.append(chunk)
+
+    def next_message(self) -> bytes | None:
+        """The next message's data, inflated, or None until more bytes came."""
+        while self._available() >= self._wanted:
+            if self._tail:
+                self._join()
+            start = self._pos + HEADER_SIZE
+            length, flag = _unpack_header(self._buffer, self._pos)
+            if length > self._limits.frame:
+                raise LimitExceeded("frame", actual=length, allowed=self._limits.frame)
+            if flag > 1:
+                raise ProtocolError(f"frame flag {flag}: only 0 (plain) and 1 (zlib) exist; is this an RPyC peer?")
+            self._wanted = OVERHEAD + length
+            end = start + length
+            if end >= len(self._buffer):
+                continue
+            if self._buffer[end] != 0x0A:
+                raise ProtocolError(f"frame ends in 0x{self._buffer[end]:02x}, not 0x0a; bytes were lost or it is no RPyC peer")
+            data = self._buffer[start:end]
+            self._pos = end + 1
+            self._wanted = HEADER_SIZE
+            if length:
+                return self._inflate(data) if flag else data
+        return None
+
+    def _available(self) -> int:
+        return len(self._buffer) - self._pos + self._tail_size
+
+    def _join(self) -> None:
+        self._buffer = b"".join((memoryview(self._buffer)[self._pos :], *self._tail))
+        self._pos = 0
+        self._tail.clear()
+        self._tail_size = 0
+
+    def _inflate(self, data: bytes) -> bytes:
+        allowed = self._limits.inflated
+        inflater = zlib.decompressobj()
+        try:
+            inflated = inflater.decompress(data, allowed + 1)
+        except zlib.error as error:
+            raise ProtocolError(f"frame of {len(data)} bytes is no zlib stream: {error}") from None
+        if len(inflated) > allowed:
+            raise LimitExceeded("inflated", actual=len(inflated), allowed=allowed)
+        if not inflater.eof or inflater.unused_data:
+            raise ProtocolError(f"frame of {len(data)} bytes is not exactly one zlib stream")
+        return inflated

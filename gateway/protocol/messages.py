@@ -1,0 +1,78 @@
+"""Messages: requests, replies and exceptions as bytes, in the dialects that peers speak.
+
+    rpyc 6.x         type u8 | brine (seq, args)                             type 1 REQUEST, 2 REPLY, 3 EXCEPTION
+    rpyc 4.1 to 5.x  brine (type, seq, args)                                 begins with 0x12
+    bind_threads     sender's thread u64 | addressed thread u64 | as 6.x     begins with 0x00: no thread id is that large
+
+REQUEST args = (handler, box of the arguments), REPLY args = box, EXCEPTION args = what vinegar made.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Any, Final, NamedTuple
+
+from gateway.errors import ProtocolError
+from gateway.limits import Limits
+from gateway.protocol.brine import load
+from gateway.protocol.constants import EXCEPTION, REPLY, REQUEST
+
+THREADS: Final = Struct("!QQ")
+UNBOUND: Final = 0
+"""A thread id that addresses whichever thread is free."""
+
+
+class Message(NamedTuple):
+    """One message, its args still boxed."""
+
+    type: int
+    seq: int
+    args: Any
+    threads: tuple[int, int] | None
+    """`(sender's thread, addressed thread)` of a bind_threads peer."""
+
+
+RPYC6: Final = {REQUEST: b"\x01\x11", REPLY: b"\x02\x11", EXCEPTION: b"\x03\x11"}
+RPYC5: Final = {REQUEST: b"\x12\x51", REPLY: b"\x12\x52", EXCEPTION: b"\x12\x53"}
+"""A dialect: how a message begins, before its sequence number."""
+_SMALL_INTS: Final = [bytes((number + 0x50,)) for number in range(160)]
+_TYPES: Final = frozenset({REQUEST, REPLY, EXCEPTION})
+
+
+def encode_int(number: int) -> bytes:
+    """The brine bytes of a number from 0 on."""
+    if number < 160:
+        return _SMALL_INTS[number]
+    digits = b"%d" % number
+    return bytes((0x16, len(digits))) + digits
+
+
+def dialect_of(message: bytes) -> dict[int, bytes]:
+    """What the peer speaks, by the first byte of a message."""
+    return RPYC5 if message[0] == 0x12 else RPYC6
+
+
+def decode(message: bytes, limits: Limits) -> Message:
+    """Raises ProtocolError (BrineError, LimitExceeded) for what is no message; the connection can't go on then."""
+    first = message[0]
+    threads = None
+    start = 1
+    if first == 0 and len(message) > THREADS.size:
+        threads = THREADS.unpack_from(message)
+        first = message[THREADS.size]
+        start = THREADS.size + 1
+    if first == 0x12:
+        value = load(message, 0, limits)
+        if type(value) is not tuple or len(value) != 3:
+            raise ProtocolError("a message of this dialect is (type, seq, args)")
+        first, seq, args = value
+    elif first in _TYPES:
+        value = load(message, start, limits)
+        if type(value) is not tuple or len(value) != 2:
+            raise ProtocolError("a message is a type and (seq, args)")
+        seq, args = value
+    else:
+        raise ProtocolError(f"message type 0x{first:02x}: the peer speaks no RPyC that is known here")
+    if type(seq) is not int or seq < 0 or type(first) is not int or first not in _TYPES:
+        raise ProtocolError(f"message type {first!r:.20} with sequence number {seq!r:.40}")
+    return Message(first, seq, args, threads)

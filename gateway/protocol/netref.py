@@ -1,0 +1,71 @@
+"""What both ends know about proxies without asking: the proxy's slots, its local names, and RPyC's builtin class names."""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Iterable
+from typing import Any, ClassVar, Final
+
+IdPack = tuple[str, int, int]
+"""`(name, class id, instance id)`; the instance id is 0 where the object is itself a class."""
+
+Methods = tuple[tuple[str, str | None], ...]
+"""An INSPECT answer: `((method name, docstring or None), ...)`."""
+
+
+class Netref:
+    """The slots of every proxy. `____refcount__` counts how often the owner has sent us this object."""
+
+    __slots__ = ("____conn__", "____id_pack__", "____boxes__", "____refcount__", "__weakref__")
+
+    ____conn__: Any
+    ____id_pack__: IdPack
+    ____refcount__: int
+    ____boxes__: dict[Any, Any]
+    """Encoded beginnings of the requests that were made on this proxy."""
+
+    ____known__: ClassVar[bool] = False
+    """Whether this class was made from the owner's method table."""
+    ____methods__: ClassVar[Methods] = ()
+
+
+LOCAL_NAMES: Final = frozenset(
+    """____conn__ ____id_pack__ ____refcount__ ____boxes__ __class__ __cmp__ __del__ __delattr__ __dir__ __doc__ __getattr__
+    __getattribute__ __hash__ __instancecheck__ __init__ __init_subclass__ __subclasshook__ __metaclass__ __module__
+    __new__ __reduce__ __reduce_ex__ __getstate__ __repr__ __setattr__ __sizeof__ __slots__ __str__ __weakref__
+    __dict__ __methods__ __exit__ __eq__ __ne__ __lt__ __gt__ __le__ __ge__ __array_struct__
+    __array_interface__""".split()
+)
+"""Names that a proxy answers itself: an owner's method of that name never replaces them."""
+
+NEVER_REMOTE: Final = frozenset({"__array_struct__", "__array_interface__"})
+"""Numpy would read memory through these; a proxy has no memory to show."""
+
+
+def methods_of(obj: object) -> Methods:
+    """The routines of an object's class, for INSPECT: a class shows its metaclass's and its own."""
+    if isinstance(obj, type):
+        bases: Iterable[type] = (*reversed(type(obj).__mro__), *reversed(obj.__mro__))
+    else:
+        bases = reversed(type(obj).__mro__)
+    members: dict[str, Any] = {}
+    for base in bases:
+        members.update(vars(base))
+    return tuple(
+        (name, inspect.getdoc(member))
+        for name, member in members.items()
+        if name not in LOCAL_NAMES and inspect.isroutine(member)
+    )
+
+
+_BUILTIN_TYPES: Final[tuple[type, ...]] = (
+    type, object, bool, complex, dict, float, int, list, slice, str, tuple, set, frozenset, BaseException, Exception,
+    type(None), types.BuiltinFunctionType, types.GeneratorType, types.MethodType, types.CodeType, types.FrameType,
+    types.TracebackType, types.ModuleType, types.FunctionType, types.MappingProxyType, types.WrapperDescriptorType,
+    types.MethodWrapperType, type(iter([])), type(iter(())), type(iter(set())), bytes, bytearray,
+    type(iter(range(1))), memoryview,
+)  # fmt: skip
+
+BUILTIN_CLASSES: Final = {f"{cls.__module__}.{cls.__name__}": cls for cls in _BUILTIN_TYPES}
+"""The 34 names that RPyC peers resolve without INSPECT (WIRE: builtin names)."""

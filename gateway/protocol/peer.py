@@ -1,0 +1,207 @@
+"""Peer: one end of an RPyC conversation, without its wires. Messages in, events out, and back.
+
+The front that owns a Peer gives it messages in the order of the wire, one thread at a time; everything that depends on
+that order - unboxing, releases - happens in `receive`. Encoding may happen in any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from itertools import count
+from typing import Any, Final, NamedTuple
+
+from gateway.errors import GatewayError, ProtocolError
+from gateway.limits import Limits
+from gateway.protocol import vinegar
+from gateway.protocol.boxing import Boxing, Loan, tuple_of
+from gateway.protocol.brine import Unencodable, dump
+from gateway.protocol.constants import EXCEPTION, REPLY, REQUEST, Handler
+from gateway.protocol.messages import RPYC6, THREADS, decode, dialect_of, encode_int
+from gateway.protocol.netref import IdPack, Netref
+from gateway.protocol.schemas import SCHEMAS
+
+VERSION: Final = 1
+"""Of the extensions that HELLO announces."""
+DEVICE_PROFILE: Final = "device-profile"
+"""Feature: serves under the device policy: containers go by value, and INSPECT lists exactly what may be called."""
+
+COPIES: Final = "copies"
+"""Feature: understands containers and arrays by value."""
+FEATURES: Final = frozenset({COPIES})
+
+_HANDLERS: Final = {int(handler): handler for handler in Handler}
+_BOX_VALUE: Final = b"\x11\x51"
+
+
+class Request(NamedTuple):
+    """The peer asks. `args` are checked and unboxed; `target` is the loan that args[0] names, if the handler has one."""
+
+    seq: int
+    handler: Handler
+    args: list[Any]
+    target: Loan | None
+    threads: tuple[int, int] | None
+    new: list[Netref]
+    """Proxies among the arguments whose class must be asked for before they are used."""
+
+
+class Refused(NamedTuple):
+    """The peer asked for what can't be: answer with the error, nothing else happens."""
+
+    seq: int
+    error: Exception
+    threads: tuple[int, int] | None
+
+
+class Answer(NamedTuple):
+    """The peer answers request `seq` with a value, or with an error to raise."""
+
+    seq: int
+    value: Any
+    error: Exception | None
+    new: list[Netref]
+
+
+Event = Request | Refused | Answer
+
+_NOTHING: list[Netref] = []
+
+
+class Peer:
+    """The machine that joins codec, boxes, schemas and vinegar.
+
+    `connection` is what a proxy's `____conn__` will be, `proxy_for` makes proxies, `lock` guards the loans, `config` is the
+    seed's (its exception keys are used here), `stand_in` is Boxing's.
+    """
+
+    def __init__(
+        self,
+        connection: object,
+        proxy_for: Callable[[IdPack], Netref],
+        config: dict[str, Any],
+        limits: Limits,
+        lock: AbstractContextManager[Any] | None = None,
+        stand_in: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self._config = config
+        self._limits = limits
+        self._sequence = count()
+        self._heads = RPYC6
+        self._recognised = False
+        self.boxing = Boxing(connection, proxy_for, limits, lock, stand_in)
+        self.features: frozenset[str] | None = None
+        """What the peer announced in HELLO; None while it hasn't."""
+
+    # -- outgoing ---------------------------------------------------------------------------------------------------
+
+    def request(self, handler: int, args: tuple[Any, ...], threads: tuple[int, int] | None = None) -> tuple[int, bytes]:
+        """`(seq, message)` of a request. Raises Unencodable or LimitExceeded for arguments that can't be sent."""
+        return self.request_boxed(handler, self.boxing.box(args), threads)
+
+    def request_boxed(
+        self, handler: int, box: bytes, threads: tuple[int, int] | None = None
+    ) -> tuple[int, bytes]:
+        """The same with arguments that are a box already."""
+        seq = next(self._sequence)
+        return seq, self._encode(REQUEST, seq, b"\x11" + encode_int(handler) + box, threads)
+
+    def box_prefix(self, target: Netref, values: tuple[str, ...], more: int) -> bytes:
+        """What an argument box begins with: the target and `values`; `more` boxes are to follow."""
+        head = b"\x11\x52" + bytes((0x10 + len(values) + more,)) + self.boxing.box(target)
+        return head + b"".join([_BOX_VALUE + dump(value, self._limits) for value in values])
+
+    def call_boxed(self, prefix: bytes, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        """The whole argument box of a call."""
+        box = self.boxing.box
+        return prefix + box(args) + (box(tuple(kwargs.items())) if kwargs else b"\x11\x51\x02")
+
+    def reply(self, seq: int, value: Any, owner: object = None, threads: tuple[int, int] | None = None) -> bytes:
+        """The answer to request `seq`; a value that can't be encoded becomes that call's error."""
+        try:
+            box = self.boxing.box(value, owner)
+        except (Unencodable, GatewayError, RecursionError) as error:
+            return self.fault(seq, error, None, threads)
+        return self._encode(REPLY, seq, box, threads)
+
+    def fault(
+        self, seq: int, error: BaseException, traceback_text: str | None, threads: tuple[int, int] | None = None
+    ) -> bytes:
+        """The answer to request `seq` that raises `error` at the peer."""
+        version = vinegar.RPYC_VERSION if self._config["include_local_version"] else None
+        payload = dump(vinegar.dump(error, traceback_text, version, self._limits), self._limits)
+        return self._encode(EXCEPTION, seq, payload, threads)
+
+    def release(self, proxy_id: IdPack, times: int) -> tuple[int, bytes]:
+        """`(seq, message)` of the request that gives `times` sends of one object back."""
+        reference = b"\x11\x53" + dump(proxy_id)
+        return self.request_boxed(
+            Handler.DEL, b"\x11\x52" + tuple_of([reference, _BOX_VALUE + encode_int(times)], self._limits)
+        )
+
+    def _encode(self, kind: int, seq: int, args: bytes, threads: tuple[int, int] | None) -> bytes:
+        message = self._heads[kind] + encode_int(seq) + args
+        return message if threads is None else THREADS.pack(*threads) + message
+
+    # -- incoming ---------------------------------------------------------------------------------------------------
+
+    def receive(self, message: bytes) -> Event:
+        """What one message means. Raises ProtocolError where the conversation can't go on.
+
+        What is wrong with one call only comes back as that call's `Refused` or `Answer`.
+        """
+        if not message:
+            raise ProtocolError("a message of no bytes")
+        if not self._recognised:
+            self._recognised = True
+            self._heads = dialect_of(message)
+        kind, seq, args, threads = decode(message, self._limits)
+        if kind == REQUEST:
+            return self._receive_request(seq, args, threads)
+        if kind == REPLY:
+            return self._receive_reply(seq, args)
+        return Answer(seq, None, vinegar.load(args, self._config, self._limits), _NOTHING)
+
+    def _receive_request(self, seq: int, args: Any, threads: tuple[int, int] | None) -> Request | Refused:
+        if type(args) is not tuple or len(args) != 2 or type(args[0]) is not int:
+            raise ProtocolError("the args of a request are (handler, box)")
+        new: list[Netref] = []
+        try:
+            handler = _HANDLERS.get(args[0])
+            if handler is None:
+                raise ProtocolError(f"there is no handler {args[0]}")
+            arguments = SCHEMAS[handler].read(self.boxing, args[1], new, self._limits)
+        except GatewayError as error:
+            return Refused(seq, error, threads)
+        if handler is Handler.DEL:
+            self.boxing.loans.release(*arguments)
+            arguments = []
+        target = None
+        if arguments and type(arguments[0]) is Loan:
+            target = arguments[0]
+            arguments[0] = target.obj
+        return Request(seq, handler, arguments, target, threads, new)
+
+    def _receive_reply(self, seq: int, box: Any) -> Answer:
+        new: list[Netref] = []
+        try:
+            return Answer(seq, self.boxing.unbox(box, new), None, new)
+        except GatewayError as error:
+            return Answer(seq, None, error, _NOTHING)
+
+    # -- both -------------------------------------------------------------------------------------------------------
+
+    def agree(self, version: int, features: tuple[Any, ...], ours: frozenset[str]) -> None:
+        """Take note of what the peer announced; `ours` is what this side announces.
+
+        Containers go by value where both ends understand it and one of them serves under the device policy.
+        """
+        self.features = frozenset(feature for feature in features if type(feature) is str and len(feature) < 50)
+        both = self.features & ours
+        self.boxing.copies = version >= VERSION and COPIES in both and DEVICE_PROFILE in self.features | ours
+
+    def forget(self) -> None:
+        """Let go of everything that belongs to the peer. The Peer is of no use afterwards."""
+        self.boxing.loans.clear()
+        self.boxing.proxies.clear()
+

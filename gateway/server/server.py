@@ -1,0 +1,192 @@
+"""Server: accepts peers at a URL and serves each of them a service."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from threading import Condition, Event, RLock
+from time import monotonic
+from typing import Any, Final
+
+from gateway.channels import listen, redacted
+from gateway.channels.base import Channel
+from gateway.channels.listener import Listener
+from gateway.errors import GatewayError, LinkDown
+from gateway.limits import Limits
+from gateway.service.service import Service, instance_of
+from gateway.sync.connection import Connection
+from gateway.sync.reactor import REACTOR
+from gateway.sync.workers import WORKERS
+
+_log: Final = logging.getLogger(__name__)
+
+DEFAULT_URL: Final = "tcp://127.0.0.1:18871"
+_CLOSE_S: Final = 1.0
+
+
+class Server:
+    """Serves `service` at `url`: a class makes a new service per connection, an instance is shared by all.
+
+    `config` overrides DEFAULT_CONFIG for every connection. `strict` serves under the device policy: of the service and of
+    all it returns only what is exposed can be reached, whatever the config says. `url` must name an address to be
+    reachable from other machines; the default is this machine only.
+    """
+
+    def __init__(
+        self,
+        service: Service | type[Service],
+        url: str = DEFAULT_URL,
+        config: dict[str, Any] | None = None,
+        *,
+        limits: Limits | None = None,
+        strict: bool = False,
+    ) -> None:
+        self._service = service
+        self._url = url
+        self._config = dict(config or {})
+        self._limits = limits or Limits()
+        self._strict = strict
+        self._listener: Listener | None = None
+        self._connections: dict[Connection, str] = {}
+        self._changed = Condition(RLock())
+        self._closed = False
+        self._ended = Event()
+        self._exit: BaseException | None = None
+
+    def __enter__(self) -> Server:
+        self.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Server at {redacted(self.url)} ({len(self._connections)} connections)>"
+
+    @property
+    def url(self) -> str:
+        """Where it listens; with the real port once it is started."""
+        return self._listener.url if self._listener is not None else self._url
+
+    @property
+    def local_only(self) -> bool:
+        """Whether only this machine can reach it."""
+        return self._listener is None or self._listener.local_only
+
+    @property
+    def connections(self) -> int:
+        """How many peers are connected."""
+        return len(self._connections)
+
+    def start(self) -> None:
+        """Listen; returns once peers can connect. Raises ConfigError where `url` can't be listened at."""
+        if self._listener is not None:
+            return
+        self._listener = listen(self._url, limits=self._limits)
+        reach = "from this machine only" if self._listener.local_only else "from other machines too"
+        _log.info("serving at %s, reachable %s", redacted(self._listener.url), reach)
+        REACTOR.add_listener(self._listener.fileno(), self._accept)
+
+    def serve_forever(self) -> None:
+        """Serve until `close` is called in another thread, or until a handler's SystemExit or KeyboardInterrupt ends it."""
+        self.start()
+        self._ended.wait()
+        if self._exit is not None:
+            raise self._exit
+
+    def serve_channel(self, channel: Channel) -> Connection:
+        """Serve one peer over a channel that is open already, such as standard input and output."""
+        conn = self._connection(channel, "local")
+        self._begin(conn)
+        return conn
+
+    def close(self) -> None:
+        """Stop listening and close all connections, within about a second. Idempotent."""
+        with self._changed:
+            self._closed = True
+            conns = list(self._connections)
+        if self._listener is not None and not self._listener.closed:
+            REACTOR.remove_listener(self._listener.fileno())
+            self._listener.close()
+        for conn in conns:
+            WORKERS.submit(conn.close)
+        deadline = monotonic() + _CLOSE_S
+        with self._changed:
+            while self._connections and monotonic() < deadline:
+                self._changed.wait(deadline - monotonic())
+            left = list(self._connections)
+        for conn in left:
+            conn.abandon(LinkDown("the server closed"))
+        self._ended.set()
+
+    # -- peers ------------------------------------------------------------------------------------------------------
+
+    def _accept(self) -> None:
+        """Take in the peers that wait. Runs in the reactor's thread."""
+        listener = self._listener
+        assert listener is not None
+        try:
+            while not self._closed:
+                channel = listener.accept()
+                if channel is None:
+                    break
+                self._admit(channel, listener.peer_host(channel))
+            if not self._closed and listener.retry_after_s > 0:
+                REACTOR.remove_listener(listener.fileno())
+                REACTOR.call_later(listener.retry_after_s, self._accept_again)
+        except LinkDown as error:
+            if not self._closed:
+                _log.error("%s: no more peers are accepted: %s", redacted(self.url), error)
+
+    def _accept_again(self) -> None:
+        if not self._closed and self._listener is not None:
+            REACTOR.add_listener(self._listener.fileno(), self._accept)
+            self._accept()
+
+    def _admit(self, channel: Channel, host: str) -> None:
+        """Begin a connection, unless there are too many."""
+        with self._changed:
+            total, own = len(self._connections), Counter(self._connections.values())[host]
+            if total < self._limits.connections and own < self._limits.connections_per_host:
+                conn = self._connection(channel, host)
+                WORKERS.submit(self._begin, conn)
+                return
+        channel.close()
+        _log.warning("refused a connection from %s: it has %d, all have %d", host, own, total)
+
+    def _connection(self, channel: Channel, host: str) -> Connection:
+        config = {**self._config, "endpoints": channel.endpoints}
+        if self._strict:
+            config["sync_request_timeout"] = self._callback_time(config.get("sync_request_timeout"))
+        conn = Connection(
+            instance_of(self._service), channel, config, limits=self._limits, strict=self._strict
+        )
+        conn.on_lost.append(self._forget)
+        conn.on_exit = self._end_by
+        with self._changed:
+            self._connections[conn] = host
+        return conn
+
+    def _callback_time(self, configured: float | None) -> float:
+        return min(configured or self._limits.callback_s, self._limits.callback_s)
+
+    def _begin(self, conn: Connection) -> None:
+        try:
+            conn.local_root.on_connect(conn)
+        except Exception as error:
+            if not isinstance(error, GatewayError):
+                _log.exception("on_connect of %r failed; the connection is closed", conn)
+            conn.abandon(LinkDown("the service refused the connection"))
+            return
+        REACTOR.add(conn)
+        if self._closed:
+            conn.close()
+
+    def _forget(self, conn: Connection) -> None:
+        with self._changed:
+            self._connections.pop(conn, None)
+            self._changed.notify_all()
+
+    def _end_by(self, error: BaseException) -> None:
+        self._exit = error
+        WORKERS.submit(self.close)

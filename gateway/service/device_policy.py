@@ -1,0 +1,224 @@
+"""The device policy: an object's exposure table is all a peer can reach, whichever handler it asks.
+
+What is denied is denied in the same words whether the name exists or not. Handles for methods, iterators and mappings go
+under the builtin names that stock RPyC clients know without asking, so they cost a stock client no INSPECT.
+"""
+
+from __future__ import annotations
+
+import inspect
+import secrets
+from collections.abc import Iterator, Mapping
+from types import GeneratorType
+from typing import Any, Final, NoReturn
+
+from gateway.errors import AccessDenied
+from gateway.limits import Limits
+from gateway.protocol.copies import degrade
+from gateway.protocol.netref import IdPack, Methods, Netref
+from gateway.service.exposure import Exposable, Exposure, Kind, exposed, exposure_table
+from gateway.service.policy import Policy, bounded_items, raise_locally
+
+_SALT: Final = secrets.randbits(64)
+
+
+class Member:
+    """An exposed method of one object, waiting to be called."""
+
+    __slots__ = ("exposure", "target")
+
+    def __init__(self, target: Any, exposure: Exposure) -> None:
+        self.target = target
+        self.exposure = exposure
+
+
+class ItemStream(Exposable):
+    """An iterator that a device returned: it can be iterated, in single items or in blocks, and closed."""
+
+    def __init__(self, items: Iterator[Any]) -> None:
+        self._items = items
+
+    @exposed(access="read")
+    def __iter__(self) -> ItemStream:
+        return self
+
+    @exposed(access="read")
+    def __next__(self) -> Any:
+        return next(self._items)
+
+    @exposed(access="read")
+    def close(self) -> None:
+        """End the stream early."""
+        if isinstance(self._items, GeneratorType):
+            self._items.close()
+
+
+class MappingView(Exposable):
+    """A dict that a device returned, read-only, for peers that take no dict by value."""
+
+    def __init__(self, mapping: Mapping[Any, Any]) -> None:
+        self._mapping = {key: plain(value) for key, value in mapping.items()}
+
+    @exposed(access="read")
+    def __getitem__(self, key: Any) -> Any:
+        return self._mapping[key]
+
+    @exposed(access="read")
+    def __contains__(self, key: Any) -> bool:
+        return key in self._mapping
+
+    @exposed(access="read")
+    def __len__(self) -> int:
+        return len(self._mapping)
+
+    @exposed(access="read")
+    def __iter__(self) -> ItemStream:
+        return ItemStream(iter(tuple(self._mapping)))
+
+    @exposed(access="read")
+    def get(self, key: Any, default: Any = None) -> Any:
+        return self._mapping.get(key, default)
+
+    @exposed(access="read")
+    def keys(self) -> tuple[Any, ...]:
+        return tuple(self._mapping)
+
+    @exposed(access="read")
+    def values(self) -> tuple[Any, ...]:
+        return tuple(self._mapping.values())
+
+    @exposed(access="read")
+    def items(self) -> tuple[tuple[Any, Any], ...]:
+        return tuple(self._mapping.items())
+
+    def __repr__(self) -> str:
+        return repr(self._mapping)
+
+
+for _cls, _name in ((Member, "method"), (ItemStream, "generator"), (MappingView, "dict")):
+    _cls.__module__, _cls.__name__ = "builtins", _name
+
+
+def plain(value: Any) -> Any:
+    """A result for a peer that knows no containers by value: tuples for lists and arrays, a read-only view for a dict."""
+    value = degrade(value)
+    if type(value) is dict:
+        return MappingView(value)
+    if type(value) is tuple:
+        return tuple([plain(item) for item in value])
+    return value
+
+
+class DevicePolicy(Policy):
+    """The strict gate. It reads no config: no key can open it."""
+
+    copies = True
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.peer_takes_copies = False
+        """Set once the peer said in HELLO that it understands containers by value."""
+
+    def get(self, obj: Any, name: str) -> Any:
+        exposure = _find(obj, name)
+        if exposure.kind is Kind.PROPERTY:
+            return getattr(obj, exposure.attribute)
+        return Member(obj, exposure)
+
+    def set(self, obj: Any, name: str, value: Any) -> None:
+        exposure = exposure_table(obj).get(name)
+        if exposure is None or not exposure.settable:
+            _deny(obj, name, "set")
+        setattr(obj, exposure.attribute, value)
+
+    def delete(self, obj: Any, name: str) -> None:
+        _deny(obj, name, "delete")
+
+    def call(self, obj: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if type(obj) is not Member:
+            _deny(obj, "__call__", "call")
+        return getattr(obj.target, obj.exposure.attribute)(*args, **kwargs)
+
+    def call_attr(self, obj: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if type(obj) is Member and name == "__call__":
+            return self.call(obj, args, kwargs)
+        exposure = _find(obj, name)
+        if exposure.kind is Kind.PROPERTY:
+            _deny(obj, name, "call")
+        return getattr(obj, exposure.attribute)(*args, **kwargs)
+
+    def repr_of(self, obj: Any) -> str:
+        if type(obj) is MappingView:
+            return repr(obj)
+        name = getattr(obj, "name", None) if isinstance(obj, Exposable) else None
+        return f"<{type(obj).__name__} {name}>" if isinstance(name, str) else f"<{type(obj).__name__}>"
+
+    str_of = repr_of
+
+    def hash_of(self, obj: Any) -> int:
+        return hash((_SALT, id(obj)))
+
+    def compare(self, obj: Any, other: Any, operator: str) -> Any:
+        if operator not in ("__eq__", "__ne__"):
+            _deny(obj, operator, "call")
+        return (obj is other) == (operator == "__eq__")
+
+    def dir_of(self, obj: Any) -> tuple[str, ...]:
+        return tuple(_table(obj))
+
+    def methods(self, obj: Any) -> Methods:
+        if type(obj) is Member:
+            return (("__call__", _documentation(obj.exposure)),)
+        return tuple((row.name, _documentation(row)) for row in _table(obj).values() if row.kind is not Kind.PROPERTY)
+
+    def pickled(self, obj: Any, protocol: int) -> bytes:
+        _deny(obj, "__reduce_ex__", "call")
+
+    def take(self, obj: Any, count: int) -> tuple[Any, ...]:
+        if type(obj) is not ItemStream:
+            _deny(obj, "__next__", "call")
+        return bounded_items(obj._items, count, self._limits)
+
+    def slice_of(self, obj: Any, attempt: str, fallback: str, bounds: slice, args: tuple[Any, ...]) -> Any:
+        _deny(obj, attempt, "call")
+
+    def exit_context(self, obj: Any, error: Any) -> Any:
+        leave = getattr(obj, _find(obj, "__exit__").attribute)
+        return leave(None, None, None) if error is None else raise_locally(error, leave)
+
+    def is_instance(self, cls: Any, other: Any, id_pack: IdPack) -> bool:
+        _deny(cls, "__instancecheck__", "call")
+
+    def result(self, value: Any) -> Any:
+        if inspect.isgenerator(value) or (isinstance(value, Iterator) and not isinstance(value, Netref | Exposable)):
+            return ItemStream(value)
+        return value if self.peer_takes_copies else plain(value)
+
+    def shows_traceback(self) -> bool:
+        return False
+
+
+def _table(obj: Any) -> Mapping[str, Exposure]:
+    # Members and proxies of third parties show nothing; a class shows nothing of its instances.
+    return {} if isinstance(obj, Member | Netref | type) else exposure_table(obj)
+
+
+def _find(obj: Any, name: str) -> Exposure:
+    exposure = _table(obj).get(name)
+    if exposure is None and name.startswith("exposed_"):
+        exposure = _table(obj).get(name.removeprefix("exposed_"))
+    if exposure is None:
+        _deny(obj, name, "read")
+    return exposure
+
+
+def _deny(obj: Any, name: str, operation: str) -> NoReturn:
+    owner = getattr(obj, "name", None) if isinstance(obj, Exposable) else None
+    label = owner if isinstance(owner, str) else type(obj).__name__
+    raise AccessDenied(
+        f"{label}: {name!r} is not exposed for {operation}; dir() lists what is", rule="exposure-table", member=name
+    )
+
+
+def _documentation(exposure: Exposure) -> str:
+    return f"{exposure.name}{exposure.signature}\n\n{exposure.doc}".strip()

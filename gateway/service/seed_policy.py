@@ -1,0 +1,167 @@
+"""The seed's attribute policy: RPyC's own rules, decided by the connection's config.
+
+| key | lets through |
+|---|---|
+| allow_exposed_attrs | names that begin with `exposed_prefix`, and plain names of which a prefixed one exists |
+| allow_safe_attrs | the names in `safe_attrs` |
+| allow_public_attrs | names without a leading underscore |
+| allow_all_attrs | every name |
+| allow_getattr, allow_setattr, allow_delattr | the operation at all |
+
+A class may take the decision over by `_rpyc_getattr`, `_rpyc_setattr`, `_rpyc_delattr`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+from collections.abc import Callable
+from typing import Any, Final
+
+from gateway.limits import Limits
+from gateway.protocol.netref import BUILTIN_CLASSES, IdPack, Methods, Netref, methods_of
+from gateway.service.policy import COMPARISONS, Policy, bounded_items, raise_locally
+
+
+class SeedPolicy(Policy):
+    """RPyC's rules for one connection. `config` is looked at on every call: `on_connect` may change it."""
+
+    copies = False
+
+    def __init__(self, config: dict[str, Any], limits: Limits) -> None:
+        self._config = config
+        self._limits = limits
+
+    def get(self, obj: Any, name: str) -> Any:
+        hook = _hook(obj, "_rpyc_getattr")
+        return hook(obj, name) if hook else getattr(obj, self._allowed(obj, name, "allow_getattr"))
+
+    def set(self, obj: Any, name: str, value: Any) -> None:
+        hook = _hook(obj, "_rpyc_setattr")
+        if hook:
+            hook(obj, name, value)
+        else:
+            setattr(obj, self._allowed(obj, name, "allow_setattr"), value)
+
+    def delete(self, obj: Any, name: str) -> None:
+        hook = _hook(obj, "_rpyc_delattr")
+        if hook:
+            hook(obj, name)
+        else:
+            delattr(obj, self._allowed(obj, name, "allow_delattr"))
+
+    def call(self, obj: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return obj(*args, **kwargs)
+
+    def call_attr(self, obj: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return self.get(obj, name)(*args, **kwargs)
+
+    def repr_of(self, obj: Any) -> str:
+        return repr(obj)
+
+    def str_of(self, obj: Any) -> str:
+        return str(obj)
+
+    def hash_of(self, obj: Any) -> int:
+        return hash(obj)
+
+    def compare(self, obj: Any, other: Any, operator: str) -> Any:
+        if operator not in COMPARISONS:
+            raise AttributeError(f"{operator!r} is no comparison")
+        if _hook(obj, "_rpyc_getattr") and operator in ("__eq__", "__ne__"):
+            # The object decides about its own attributes, and identity gives none of them away.
+            return (obj is other) == (operator == "__eq__")
+        if _hook(obj, "_rpyc_getattr"):
+            return self.get(obj, operator)(other)
+        cls = type(obj)
+        return getattr(cls, self._allowed(cls, operator, "allow_getattr"))(obj, other)
+
+    def dir_of(self, obj: Any) -> tuple[str, ...]:
+        return tuple(dir(obj))
+
+    def methods(self, obj: Any) -> Methods:
+        if isinstance(obj, Netref):
+            return type(obj).____methods__  # type: ignore[attr-defined,no-any-return]
+        return methods_of(obj)
+
+    def pickled(self, obj: Any, protocol: int) -> bytes:
+        if not self._config["allow_pickle"]:
+            raise ValueError("pickling is disabled: the config of this side has allow_pickle off")
+        return pickle.dumps(obj, protocol)
+
+    def take(self, obj: Any, count: int) -> tuple[Any, ...]:
+        return bounded_items(itertools.islice(obj, count), count, self._limits)
+
+    def slice_of(self, obj: Any, attempt: str, fallback: str, bounds: slice, args: tuple[Any, ...]) -> Any:
+        try:
+            return self.get(obj, attempt)(bounds, *args)
+        except Exception:
+            stop = 2**63 - 1 if bounds.stop is None else bounds.stop
+            return self.get(obj, fallback)(bounds.start, stop, *args)
+
+    def exit_context(self, obj: Any, error: Any) -> Any:
+        leave = self.get(obj, "__exit__")
+        if error is None:
+            return leave(None, None, None)
+        return raise_locally(error, leave)
+
+    def is_instance(self, cls: Any, other: Any, id_pack: IdPack) -> bool:
+        if other is not None:
+            return isinstance(other, cls)
+        builtin = BUILTIN_CLASSES.get(id_pack[0])
+        return builtin is not None and isinstance(cls, type) and issubclass(builtin, cls)
+
+    def result(self, value: Any) -> Any:
+        return value
+
+    def shows_traceback(self) -> bool:
+        return bool(self._config["include_local_traceback"])
+
+    def _allowed(self, obj: Any, name: str, permission: str) -> str:
+        """The attribute that `name` stands for. Raises AttributeError where no rule lets it through."""
+        config = self._config
+        if config[permission]:
+            prefix = config["exposed_prefix"] if config["allow_exposed_attrs"] else None
+            allowed = (
+                (prefix is not None and name.startswith(prefix))
+                or (config["allow_safe_attrs"] and name in config["safe_attrs"])
+                or (config["allow_public_attrs"] and not name.startswith("_"))
+                or config["allow_all_attrs"]
+            )
+            prefixed = prefix is not None and _has(obj, prefix + name)
+            if allowed and not (prefixed and not _has(obj, name)):
+                return name
+            if prefixed:
+                return prefix + name  # type: ignore[operator,no-any-return]
+        raise AttributeError(
+            f"cannot access {name!r}: the server's config lets only exposed names through"
+            if config[permission]
+            else f"cannot access {name!r}: the server's config has {permission} off"
+        )
+
+
+_MISSING: Final = object()
+
+
+def _hook(obj: Any, name: str) -> Callable[..., Any] | None:
+    # Looked up on the class, as special methods are. A proxy of a third party is no place for its peer's hooks.
+    return None if isinstance(obj, Netref) else getattr(type(obj), name, None)
+
+
+def _has(obj: Any, name: str) -> bool:
+    """Whether the attribute is there, without running a property: a property may be a reading of the hardware."""
+    if isinstance(obj, Netref):
+        return _proxy_has(obj, name)
+    if hasattr(type(obj), name):
+        return True
+    try:
+        if name in object.__getattribute__(obj, "__dict__"):
+            return True
+    except AttributeError:
+        pass
+    return hasattr(obj, name) if isinstance(obj, type) or hasattr(type(obj), "__getattr__") else False
+
+
+def _proxy_has(proxy: Netref, name: str) -> bool:
+    """A proxy passed on to a second connection: its owner's policy decides, and its owner is asked once."""
+    return hasattr(type(proxy), name) or hasattr(proxy, name)

@@ -1,0 +1,1 @@
+"""The blocking front: connections, proxies and results for programs with threads."""

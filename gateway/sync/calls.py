@@ -1,0 +1,295 @@
+"""The peer's calls: which lane each waits in, running it, and answering.
+
+Requests about the conversation itself (PING, GETROOT, DEL, INSPECT, HELLO, CLOSE) are answered by the thread that reads
+them, in the order of the wire. All others become a Task. Under the seed profile the tasks of a connection run one at a
+time, in order; a method that calls the peer back gives up its turn while it waits. Under the device profile a task waits
+for its device, and calls for different devices run side by side.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from itertools import count
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, Final
+
+from gateway.errors import Busy, GatewayError, LinkDown
+from gateway.limits import Limits
+from gateway.protocol.constants import Handler
+from gateway.protocol.peer import DEVICE_PROFILE, FEATURES, VERSION, Peer, Request
+from gateway.service.handlers import handle
+from gateway.service.policy import Policy
+from gateway.sync.lane import Lane
+from gateway.sync.tracebacks import format_traceback
+from gateway.sync.workers import WORKERS
+
+if TYPE_CHECKING:
+    from gateway.sync.connection import Connection
+
+_log: Final = logging.getLogger(__name__)
+_references: Final = count(1)
+_ADDRESS: Final = re.compile(r"\b0x[0-9a-fA-F]{4,}\b")
+_PATH: Final = re.compile(r"(?<![\w.])(?:/[\w.+-]+){2,}")
+
+
+class Task:
+    """One call of the peer."""
+
+    __slots__ = ("calls", "in_lane", "lane", "request", "waits_for_peer")
+
+    def __init__(self, calls: Calls, request: Request, lane: Lane[Task] | None) -> None:
+        self.calls = calls
+        self.request = request
+        self.lane = lane
+        self.in_lane = False
+        self.waits_for_peer = False
+        """Its thread is inside a call to the same peer right now."""
+
+    def __call__(self) -> None:
+        self.calls.run(self)
+
+
+class Calls:
+    """Runs what one peer asks for."""
+
+    def __init__(
+        self, conn: Connection, peer: Peer, policy: Policy, limits: Limits, *, strict: bool, config: dict[str, Any]
+    ) -> None:
+        self._conn = conn
+        self._peer = peer
+        self._policy = policy
+        self._limits = limits
+        self._strict = strict
+        self._config = config
+        self.lane: Lane[Task] | None = Lane("this connection", limits.pending_calls)
+        self.active: dict[int, Task] = {}
+        """The task that each thread is in."""
+
+    # -- accepting --------------------------------------------------------------------------------------------------
+
+    def accept(self, request: Request) -> Task | None:
+        """Answer what needs no lane; give the Task for all else."""
+        answer = _CONVERSATION.get(request.handler)
+        if answer is None:
+            return Task(self, request, self._lane_of(request))
+        try:
+            value = answer(self, *request.args)
+        except Exception as error:
+            self._send_fault(request, error)
+        else:
+            if request.handler is not Handler.CLOSE:
+                self._conn.transmit(self._peer.reply(request.seq, value, None, self._threads(request)))
+        return None
+
+    def _lane_of(self, request: Request) -> Lane[Task] | None:
+        target = request.target
+        if not self._strict or target is None:
+            return self.lane
+        return getattr(target.obj, "gateway_lane", None) or target.owner or self.lane  # type: ignore[return-value]
+
+    # -- running ----------------------------------------------------------------------------------------------------
+
+    def run(self, task: Task) -> None:
+        """Run the task as soon as its lane is free: now, in this thread, or later in the thread that frees the lane."""
+        lane = task.lane
+        following: Task | None = task
+        try:
+            if len(self.active) >= self._limits.callback_depth:
+                self._check_depth()
+            if lane is not None:
+                self._refuse_deadlock(lane)
+                if not lane.enter(task):
+                    return
+                task.in_lane = True
+        except Busy as error:
+            self._send_fault(task.request, error)
+            return
+        while following is not None:
+            following = following.calls._run_in_lane(following)
+
+    def _check_depth(self) -> None:
+        nested = sum(task.waits_for_peer for task in list(self.active.values()))
+        if nested >= self._limits.callback_depth or len(self.active) >= self._limits.pending_calls:
+            raise Busy(f"{len(self.active)} calls of this connection run, {nested} of them wait for it; nothing was done")
+
+    def _refuse_deadlock(self, lane: Lane[Task]) -> None:
+        """A device that waits for this peer's callback can't take this peer's call before it has the answer."""
+        owner = lane.owner
+        if owner is not None and owner.waits_for_peer and owner.calls is self:
+            raise Busy(f"{lane.name} waits for an answer of yours and can't be called meanwhile; nothing was done")
+
+    def _run_in_lane(self, task: Task) -> Task | None:
+        """Run a task that is in its lane; gives the next of the lane if this thread is to run it."""
+        thread = get_ident()
+        outer = self.active.get(thread)
+        self.active[thread] = task
+        answer = None
+        try:
+            answer = self._execute(task)
+        finally:
+            if outer is None:
+                del self.active[thread]
+            else:
+                self.active[thread] = outer
+            # The lane is left before the answer is sent: a client that doesn't read must not hold the device.
+            following = self._leave_lane(task)
+            if following is not None and (following.calls is not self or answer is None):
+                WORKERS.submit(_resume, following)
+                following = None
+        try:
+            self._conn.transmit(answer)
+        except LinkDown:
+            pass  # nobody is there to be told
+        return following
+
+    def _leave_lane(self, task: Task) -> Task | None:
+        if task.lane is None or not task.in_lane:
+            return None
+        task.in_lane = False
+        following = task.lane.leave()
+        if following is not None:
+            following.in_lane = True
+        return following
+
+    def give_up_turn(self) -> Task | None:
+        """This thread is about to wait for the peer: let the connection's next call run meanwhile (seed profile).
+
+        Gives the task that waits, for `waits_for_peer` to be reset; None if this thread is in no call of the peer.
+        """
+        task = self.active.get(get_ident())
+        if task is not None:
+            task.waits_for_peer = True
+            if not self._strict:
+                following = self._leave_lane(task)
+                if following is not None:
+                    WORKERS.submit(_resume, following)
+        return task
+
+    def holds_reading(self) -> bool:
+        """Whether nothing should be read ahead: under the seed profile the next request could not run anyway."""
+        owner = self.lane.owner if self.lane is not None and not self._strict else None
+        return owner is not None and not owner.waits_for_peer
+
+    def _execute(self, task: Task) -> bytes:
+        request = task.request
+        if self._conn.closed:
+            return b""
+        try:
+            if request.new:
+                self._conn.learn(request.new)
+            if request.handler is Handler.INSTANCECHECK:
+                value = self._is_instance(*request.args)
+            else:
+                value = handle(self._policy, request.handler, request.args)
+        except (SystemExit, KeyboardInterrupt) as error:
+            self._propagate(error)
+            return self._fault(request, error)
+        except BaseException as error:
+            return self._fault(request, error)
+        owner = task.lane if self._strict else None
+        return self._peer.reply(request.seq, value, owner, self._threads(request))
+
+    def _propagate(self, error: SystemExit | KeyboardInterrupt) -> None:
+        """End this side where the config says so."""
+        if self._config[f"propagate_{type(error).__name__}_locally"]:
+            self._conn.abandon(LinkDown(f"the other side ended: {type(error).__name__} in a handler"))
+            self._conn.on_exit(error)
+            raise error
+
+    # -- answering --------------------------------------------------------------------------------------------------
+
+    def refuse(self, seq: int, error: Exception, threads: tuple[int, int] | None) -> None:
+        """Answer a request that was wrong in itself."""
+        own = None if threads is None else (get_ident(), threads[0])
+        self._conn.transmit(self._peer.fault(seq, error, None, own))
+
+    def _send_fault(self, request: Request, error: BaseException) -> None:
+        try:
+            self._conn.transmit(self._fault(request, error))
+        except LinkDown:
+            pass
+
+    def _fault(self, request: Request, error: BaseException) -> bytes:
+        if type(error) is not StopIteration:
+            self._log_exception(request, error)
+        text = None
+        if self._policy.shows_traceback() and type(error) is not StopIteration:
+            text = format_traceback(error)
+        if self._strict and not isinstance(error, GatewayError | StopIteration):
+            error = _without_details(error)
+        return self._peer.fault(request.seq, error, text, self._threads(request))
+
+    def _log_exception(self, request: Request, error: BaseException) -> None:
+        logger = self._config["logger"]
+        if logger is not None and self._config["log_exceptions"]:
+            logger.debug("%s: exception in %s", self._config["connid"], request.handler.name, exc_info=error)
+
+    def _threads(self, request: Request) -> tuple[int, int] | None:
+        return None if request.threads is None else (get_ident(), request.threads[0])
+
+    # -- the conversation -------------------------------------------------------------------------------------------
+
+    def _is_instance(self, cls: Any, id_pack: Any) -> bool:
+        try:
+            other = self._peer.boxing.loans.find(id_pack).obj
+        except GatewayError:
+            other = None
+        return self._policy.is_instance(cls, other, id_pack)
+
+    def _ping(self, data: Any) -> Any:
+        return data
+
+    def _close(self) -> None:
+        self._conn.abandon(LinkDown("the peer closed the connection"))
+
+    def _root(self) -> Any:
+        return self._conn.local_root
+
+    def _released(self) -> None:
+        """The Peer has done it, in the order of the wire."""
+
+    def _inspect(self, id_pack: Any) -> Any:
+        return self._policy.methods(self._peer.boxing.loans.find(id_pack).obj)
+
+    def _hello(self, version: int, features: tuple[Any, ...]) -> Any:
+        ours = self.features
+        self._peer.agree(version, features, ours)
+        self._conn.met_own_kind()
+        return VERSION, tuple(sorted(ours))
+
+    @property
+    def features(self) -> frozenset[str]:
+        """What this side announces in HELLO."""
+        return FEATURES | {DEVICE_PROFILE} if self._strict else FEATURES
+
+
+_CONVERSATION: Final = {
+    Handler.PING: Calls._ping,
+    Handler.CLOSE: Calls._close,
+    Handler.GETROOT: Calls._root,
+    Handler.DEL: Calls._released,
+    Handler.INSPECT: Calls._inspect,
+    Handler.HELLO: Calls._hello,
+}
+
+
+def _resume(task: Task) -> None:
+    """Go on with a lane in a worker: `task` owns it already."""
+    following: Task | None = task
+    while following is not None:
+        following = following.calls._run_in_lane(following)
+
+
+def _without_details(error: BaseException) -> BaseException:
+    """The same error for a client who must see no path and no address; the log has all of it under a reference."""
+    reference = f"{next(_references):04x}"
+    _log.error("[%s] unexpected error in a device", reference, exc_info=error)
+    builtin = next(base for base in type(error).__mro__ if base.__module__ == "builtins")
+    text = _PATH.sub("...", _ADDRESS.sub("...", f"{error}"))
+    try:
+        stand_in = builtin(text)
+    except TypeError:  # a class that takes other arguments, such as UnicodeDecodeError
+        stand_in = RuntimeError(text)
+    stand_in.reference = reference
+    return stand_in

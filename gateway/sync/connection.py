@@ -1,0 +1,623 @@
+"""Connection: RPyC's, as the seed describes it, over any channel.
+
+How threads share one (DESIGN 5): whoever waits for an answer reads the channel itself, so a lone caller pays for no
+thread. A second caller finds the reading taken, sleeps, and is woken by its answer or by its turn to read. What the peer
+calls meanwhile runs on a worker. Nothing is sent by a finalizer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections import deque
+from collections.abc import Callable
+from threading import Lock, Thread, get_ident
+from time import monotonic
+from typing import Any, Final
+
+from gateway.channels.base import Channel
+from gateway.errors import CallTimeout, LinkDown, OutcomeUnknown, ProtocolError
+from gateway.limits import Limits
+from gateway.protocol.constants import Handler
+from gateway.protocol.messages import UNBOUND
+from gateway.protocol.netref import IdPack
+from gateway.protocol.peer import DEVICE_PROFILE, FEATURES, VERSION, Answer, Peer, Refused
+from gateway.service.device_policy import DevicePolicy
+from gateway.service.policy import Policy
+from gateway.service.seed_policy import SeedPolicy
+from gateway.sync.calls import Calls, Task
+from gateway.sync.config import DEFAULT_CONFIG, NESTED_CALLBACKS
+from gateway.sync.netref import BUILTIN_NETREFS, BaseNetref, UnknownNetref, make_class, remote_method
+from gateway.sync.outbox import Outbox
+from gateway.sync.result import AsyncResult, Slot
+from gateway.sync.workers import WORKERS
+
+_CLOSE_S: Final = 0.5
+"""How long `close` waits for the peer's end of file, so that what was sent before is not lost with the connection."""
+_PING_DATA: Final = "abcdefghijklmnopqrstuvwxyz" * 20
+_tokens: Final = itertools.count(1)
+
+
+class PingError(Exception):
+    """The echo of a ping was not what was sent."""
+
+
+class Connection:
+    """One conversation with a peer.
+
+    `root` is the service this side shows, `channel` carries the messages, `config` overrides keys of DEFAULT_CONFIG.
+    `strict` serves `root` and all it returns under the device policy, which no config key opens.
+    """
+
+    def __init__(
+        self,
+        root: Any,
+        channel: Channel,
+        config: dict[str, Any] = {},  # noqa: B006 - the seed's signature; never changed here
+        *,
+        limits: Limits | None = None,
+        strict: bool = False,
+    ) -> None:
+        self.token = next(_tokens)
+        """Distinguishes connections of this process, also after one is gone."""
+        self._limits = limits = limits or Limits()
+        self._config: dict[str, Any] = {**DEFAULT_CONFIG, **config}
+        if self._config["connid"] is None:
+            self._config["connid"] = f"conn{self.token}"
+        self._channel = channel
+        self._local_root = root
+        self._remote_root: Any = None
+        self._greeted = False
+        self._closing = False
+        self._lost: LinkDown | None = None
+        self._state = Lock()
+        self._pending: dict[int, Slot] = {}
+        self._reading = Lock()
+        self._followers: list[Slot] = []
+        self._waiting: dict[int, Slot] = {}
+        self._classes: dict[tuple[str, int, bool], type[BaseNetref]] = {}
+        self._peer = Peer(self, self._new_proxy, self._config, limits, Lock(), self._stand_in)
+        policy: Policy = DevicePolicy(limits) if strict else SeedPolicy(self._config, limits)
+        self._policy = policy
+        self.calls = Calls(self, self._peer, policy, limits, strict=strict, config=self._config)
+        self._outbox = Outbox(channel, self._peer, limits, self._lose)
+        self._releases = self._outbox.releases
+        self._bound = bool(self._config["bind_threads"])
+        self._nested = self._bound or bool(self._config.get(NESTED_CALLBACKS))
+        self._strict = strict
+        self.on_lost: list[Callable[[Connection], None]] = []
+        """Called once when the connection is gone, for whoever keeps an account of connections."""
+        self.on_exit: Callable[[BaseException], None] = lambda error: None
+        """Called with a SystemExit or KeyboardInterrupt that the config wants to end this side."""
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Connection {self._config['connid']!r} ({'closed' if self.closed else 'open'})>"
+
+    # -- the seed's interface ---------------------------------------------------------------------------------------
+
+    @property
+    def root(self) -> Any:
+        """The peer's root service. Raises LinkDown, CallTimeout."""
+        if self._remote_root is None:
+            self._remote_root = self._fetch_root()
+        return self._remote_root
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection has been closed, by either side or by a fault."""
+        return self._closing or self._lost is not None
+
+    def fileno(self) -> int:
+        """The channel's descriptor."""
+        return self._channel.fileno()
+
+    def close(self) -> None:
+        """Close the connection and release all it holds; within a second, also on a dead link. Idempotent."""
+        with self._state:
+            if self._closing or self._lost is not None:
+                return
+            self._closing = True
+        try:
+            if self._config["before_closed"] is not None:
+                self._config["before_closed"](self.root)
+            self._outbox.send(self._peer.request(Handler.CLOSE, (), self._own_threads())[1])
+            if self._channel.ends_with_eof:
+                self._await_end(monotonic() + _CLOSE_S)
+        except (EOFError, TimeoutError):
+            pass
+        except Exception:
+            if not self._config["close_catchall"]:
+                raise
+        finally:
+            self._lose(LinkDown("the connection was closed by this side"))
+
+    def ping(self, data: Any = None, timeout: float | None = 3) -> None:
+        """Make sure that the peer answers: raises PingError if the echo differs, CallTimeout, or LinkDown (EOFError)."""
+        sent = _PING_DATA if data is None else data
+        if self.async_request(Handler.PING, sent, timeout=timeout).value != sent:
+            raise PingError("the echo differs from what was sent")
+
+    def sync_request(self, handler: int, *args: Any) -> Any:
+        """Send a request and wait for its answer. Raises what the peer raised, CallTimeout, or LinkDown."""
+        return self._call(handler, self._peer.boxing.box(args), args)
+
+    def async_request(self, handler: int, *args: Any, **kwargs: Any) -> AsyncResult:
+        """Send a request; its answer arrives in the AsyncResult. `timeout` (seconds) sets its expiry."""
+        timeout = kwargs.pop("timeout", None)
+        if kwargs:
+            raise TypeError(f"unexpected keyword arguments {sorted(kwargs)}; only timeout is known")
+        result = AsyncResult(self, _describe(handler, args))
+        self._start(result, handler, self._peer.boxing.box(args))
+        if timeout is not None:
+            result.set_expiry(timeout)
+        return result
+
+    def serve(self, timeout: float | None = 1, wait_for_lock: bool = True) -> bool:
+        """Receive one message within `timeout` seconds (None: for ever) and act on it; False if none came.
+
+        `wait_for_lock=False` gives up at once where another thread is reading. Raises LinkDown when the connection is gone.
+        """
+        deadline = None if timeout is None else monotonic() + max(0.0, timeout)
+        if not self._reading.acquire(wait_for_lock, _lock_timeout(timeout) if wait_for_lock else -1):
+            self._raise_if_lost()
+            return False
+        try:
+            message = self._receive(_remaining(deadline))
+            task = self._accept(message) if message is not None else None
+        finally:
+            self._reading.release()
+            self._pass_on()
+        if message is None:
+            self._raise_if_lost()
+            return False
+        if task is not None:
+            task()
+        return True
+
+    def poll(self, timeout: float | None = 0) -> bool:
+        """Serve one transaction, should one arrive within `timeout` seconds."""
+        return self.serve(timeout, wait_for_lock=False)
+
+    def poll_all(self, timeout: float | None = 0) -> bool:
+        """Serve all that arrives within `timeout` seconds; whether anything did."""
+        deadline = None if timeout is None else monotonic() + timeout
+        served = False
+        with contextlib.suppress(EOFError):
+            while self.poll(_remaining(deadline)):
+                served = True
+        return served
+
+    def serve_all(self) -> None:
+        """Serve until the connection is closed, by either side; then release all it holds."""
+        try:
+            while not self.closed:
+                self.serve(None)
+        except EOFError:
+            pass
+        finally:
+            self.close()
+
+    def serve_threaded(self, thread_count: int = 10) -> None:
+        """The same with `thread_count` threads: the peer's requests run side by side, in no fixed order."""
+        self.calls.lane = None
+        threads = [Thread(target=self.serve_all, name=f"serve-{index}", daemon=True) for index in range(thread_count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    # -- what netrefs ask -------------------------------------------------------------------------------------------
+
+    def call_method(self, target: BaseNetref, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """`target.name(*args, **kwargs)` at the peer, in one request."""
+        return self._call(Handler.CALLATTR, self._call_box(target, name, args, kwargs), (target, name))
+
+    def call(self, target: BaseNetref, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """`target(*args, **kwargs)` at the peer."""
+        return self._call(Handler.CALL, self._call_box(target, None, args, kwargs), (target,))
+
+    def call_async(
+        self, target: BaseNetref, name: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> AsyncResult:
+        """The same without waiting; `name` None calls the target itself."""
+        result = AsyncResult(self, f"{name or 'the call'}()")
+        handler = Handler.CALL if name is None else Handler.CALLATTR
+        self._start(result, handler, self._call_box(target, name, args, kwargs))
+        return result
+
+    def get_attribute(self, target: BaseNetref, name: str) -> Any:
+        """`target.name` at the peer."""
+        boxes = self._boxes(target)
+        box = boxes.get((name,))
+        if box is None:
+            box = boxes[name,] = self._peer.box_prefix(target, (name,), 0)
+        return self._call(Handler.GETATTR, box, (target, name))
+
+    def note_release(self, id_pack: IdPack, times: int) -> None:
+        """A proxy died. Called by finalizers: appending is all it does."""
+        self._releases.append((id_pack, times))
+
+    @property
+    def allows_pickle(self) -> bool:
+        return bool(self._config["allow_pickle"])
+
+    def _call_box(self, target: BaseNetref, name: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        boxes = self._boxes(target)
+        prefix = boxes.get(name)
+        if prefix is None:
+            prefix = boxes[name] = self._peer.box_prefix(target, () if name is None else (name,), 2)
+        return self._peer.call_boxed(prefix, args, kwargs)
+
+    @staticmethod
+    def _boxes(target: BaseNetref) -> dict[Any, Any]:
+        """What was encoded for this proxy before: it is the same every time."""
+        try:
+            return target.____boxes__
+        except AttributeError:
+            boxes: dict[Any, Any] = {}
+            object.__setattr__(target, "____boxes__", boxes)
+            return boxes
+
+    # -- requests ---------------------------------------------------------------------------------------------------
+
+    def _call(self, handler: int, box: bytes, what: tuple[Any, ...]) -> Any:
+        slot = Slot()
+        seq = self._start(slot, handler, box)
+        timeout = self._config["sync_request_timeout"]
+        if not self.wait_for(slot, timeout):
+            self._pending.pop(seq, None)
+            raise CallTimeout(
+                f"result expired: no answer to {_describe(handler, what)} within {timeout:g} s (sync_request_timeout)"
+            )
+        if slot.failure is not None:
+            raise slot.failure
+        if slot.new:
+            self.learn(slot.new)
+        return slot.answer
+
+    def _start(self, slot: Slot, handler: int, box: bytes) -> int:
+        seq, message = self._peer.request_boxed(handler, box, self._own_threads() if self._bound else None)
+        self._pending[seq] = slot
+        try:
+            if self._lost is not None:
+                raise LinkDown(str(self._lost))
+            self._outbox.send(message)
+        except BaseException:
+            self._pending.pop(seq, None)
+            raise
+        return seq
+
+    def _fetch_root(self) -> Any:
+        """GETROOT, and the first time HELLO in front of it: a stock peer refuses that and nothing is lost."""
+        slot = Slot()
+        seq, message = self._peer.request(Handler.GETROOT, (), self._own_threads() if self._bound else None)
+        messages = [message]
+        self._pending[seq] = slot
+        if not self._greeted:
+            self._greeted = True
+            ours = self.calls.features
+            hello, greeting = self._peer.request(
+                Handler.HELLO, (VERSION, tuple(sorted(ours))), self._own_threads() if self._bound else None
+            )
+            self._pending[hello] = _Greeting(self, ours)
+            messages.insert(0, greeting)
+        self._raise_if_lost()
+        self._outbox.send(*messages)
+        timeout = self._config["sync_request_timeout"]
+        if not self.wait_for(slot, timeout):
+            self._pending.pop(seq, None)
+            raise CallTimeout(f"result expired: the peer did not show its root within {timeout:g} s")
+        if slot.failure is not None:
+            raise slot.failure
+        self.learn(slot.new)
+        return slot.answer
+
+    def transmit(self, message: bytes) -> None:
+        """Send an answer. Raises LinkDown."""
+        if message:
+            self._outbox.send(message)
+
+    def met_own_kind(self) -> None:
+        """The peer is one of ours: what only stock peers need can be left out."""
+        self._channel.assume_prompt_peer()
+        if isinstance(self._policy, DevicePolicy):
+            self._policy.peer_takes_copies = self._peer.boxing.copies
+
+    def _own_threads(self) -> tuple[int, int] | None:
+        """`(this thread, the peer's thread that waits for it)` where messages are tied to threads."""
+        if not self._bound:
+            return None
+        task = self.calls.active.get(get_ident())
+        addressed = task.request.threads[0] if task is not None and task.request.threads else UNBOUND
+        return get_ident(), addressed
+
+    # -- waiting ----------------------------------------------------------------------------------------------------
+
+    def wait_for(self, slot: Slot, timeout: float | None) -> bool:
+        """Wait until `slot` is filled, reading the channel where nobody else does; whether it was filled in time."""
+        task = self.calls.give_up_turn() if self.calls.active else None
+        deadline = None if timeout is None else monotonic() + timeout
+        if self._nested:
+            slot.inbox = deque()
+            self._waiting[get_ident()] = slot
+        try:
+            while not slot.done:
+                if self._reading.acquire(blocking=False):
+                    self._lead(slot, deadline)
+                else:
+                    self._follow(slot, deadline)
+                if slot.inbox:
+                    slot.inbox.popleft()()
+                elif not slot.done and deadline is not None and monotonic() >= deadline:
+                    break
+        finally:
+            if task is not None:
+                task.waits_for_peer = False
+            if self._nested:
+                self._waiting.pop(get_ident(), None)
+            if self._followers:
+                self._pass_on()
+        return slot.done
+
+    def _lead(self, slot: Slot, deadline: float | None) -> None:
+        """Read until `slot` is filled; the reading is this thread's, and free again afterwards."""
+        try:
+            while not slot.done and not slot.inbox:
+                message = self._receive(_remaining(deadline))
+                if message is None:
+                    return
+                task = self._accept(message)
+                if task is not None:
+                    self._place(task, slot)
+        finally:
+            self._reading.release()
+
+    def _place(self, task: Callable[[], None], slot: Slot) -> None:
+        """Find a thread for what came in while `slot` was waited for."""
+        if self._nested and isinstance(task, Task):
+            addressed = task.request.threads[1] if task.request.threads else UNBOUND
+            waiting = slot if addressed in (UNBOUND, get_ident()) else self._waiting.get(addressed)
+            if waiting is not None and waiting.inbox is not None:
+                waiting.inbox.append(task)
+                waiting.rouse()
+                return
+        WORKERS.submit(task)
+
+    def _follow(self, slot: Slot, deadline: float | None) -> None:
+        """Sleep until `slot` is filled or the reading may be free."""
+        slot.wake = Lock()
+        slot.wake.acquire()
+        self._followers.append(slot)
+        try:
+            # Both may have happened before we were in the list: look once more, then sleep.
+            if not slot.done and not slot.inbox and self._reading.locked():
+                slot.wake.acquire(timeout=_lock_timeout(_remaining(deadline)))
+        finally:
+            self._followers.remove(slot)
+
+    def _pass_on(self) -> None:
+        """Wake one follower to read, where nobody reads. Whoever stops waiting must call this."""
+        if not self._reading.locked():
+            for slot in list(self._followers):
+                if not slot.done:
+                    slot.rouse()
+                    return
+
+    # -- receiving --------------------------------------------------------------------------------------------------
+
+    def _receive(self, timeout: float | None) -> bytes | None:
+        """The next message; None if none came in time or the connection is gone. The caller holds the reading."""
+        try:
+            return self._channel.recv_within(timeout)
+        except (EOFError, OSError, ProtocolError) as error:
+            self._lose(error)
+            return None
+
+    def _accept(self, message: bytes) -> Callable[[], None] | None:
+        """Act on a message in the order of the wire. What it gives is to be run once nothing is held."""
+        try:
+            event = self._peer.receive(message)
+        except ProtocolError as error:
+            self._lose(error)
+            return None
+        if type(event) is Answer:
+            slot = self._pending.pop(event.seq, None)
+            return slot.fill(event.value, event.error, event.new) if slot is not None else None
+        if event.threads is not None:
+            self._bound = True  # a bind_threads peer expects its prefix on everything we send
+        try:
+            if type(event) is Refused:
+                self.calls.refuse(event.seq, event.error, event.threads)
+                return None
+            return self.calls.accept(event)  # type: ignore[arg-type]
+        except LinkDown:
+            return None
+
+    def serve_burst(self, linger_s: float) -> None:
+        """Serve what has come and what comes within `linger_s` of it, unless another thread reads. For the reactor."""
+        while self._lost is None and self._reading.acquire(blocking=False):
+            task = None
+            try:
+                message = self._receive(linger_s)
+                if message is not None:
+                    task = self._accept(message)
+            finally:
+                self._reading.release()
+            if self._followers:
+                self._pass_on()
+            if message is None:
+                return
+            if task is not None:
+                task()
+
+    def run_callback(self, callback: Callable[[AsyncResult], Any], result: AsyncResult) -> None:
+        callback(result)
+
+    @property
+    def wants_reading(self) -> str:
+        """What the reactor should do: "wait" (somebody reads, or should not), "serve" (messages are here), "watch"."""
+        if self._reading.locked() or self.calls.holds_reading():
+            return "wait"
+        return "serve" if self._channel.buffered else "watch"
+
+    def housekeep(self, now: float) -> None:
+        """Called now and then by the reactor: give back what finalizers noted, end a frame that stands still."""
+        try:
+            self._outbox.flush_releases()
+        except LinkDown:
+            return
+        if self._channel.stalled(now):
+            self._lose(ProtocolError(f"a begun frame made no progress for {self._limits.progress_s:g} s"))
+
+    # -- proxies ----------------------------------------------------------------------------------------------------
+
+    def _new_proxy(self, id_pack: IdPack) -> BaseNetref:
+        name, class_id, instance_id = id_pack
+        is_class = instance_id == 0
+        cls = BUILTIN_NETREFS.get((name, is_class)) or self._classes.get((name, class_id, is_class), UnknownNetref)
+        return cls(self, id_pack)
+
+    def learn(self, proxies: list[Any]) -> None:
+        """Ask the owner for the classes of new proxies (INSPECT), each once per connection."""
+        for proxy in proxies:
+            if not type(proxy).____known__:
+                name, class_id, instance_id = proxy.____id_pack__
+                key = (name, class_id, instance_id == 0)
+                cls = self._classes.get(key) or self._inspect(key, proxy)
+                # `object.__class__` is the descriptor that the proxies' own `__class__` hides.
+                object.__dict__["__class__"].__set__(proxy, cls)
+
+    def _inspect(self, key: tuple[str, int, bool], proxy: Any) -> type[BaseNetref]:
+        methods = self.sync_request(Handler.INSPECT, proxy.____id_pack__)
+        checked = _checked_methods(methods, self._limits)
+        exact = self._peer.features is not None and DEVICE_PROFILE in self._peer.features
+        if len(self._classes) >= self._limits.remote_classes:
+            self._classes.clear()
+        cls = self._classes[key] = make_class(key[0], checked, exact=exact)
+        return cls
+
+    def _stand_in(self, value: Any) -> Any:
+        """For `proxy.method`, which is local until it is called, the peer's own method."""
+        remote = remote_method(value)
+        if remote is None or remote[0].____conn__ is not self:
+            return value
+        proxy, name = remote
+        boxes = self._boxes(proxy)
+        # Kept with the proxy: were it to die here, its release would leave before the message that names it.
+        return boxes.get(("netref", name)) or boxes.setdefault(("netref", name), self.get_attribute(proxy, name))
+
+    # -- the end ----------------------------------------------------------------------------------------------------
+
+    @property
+    def local_root(self) -> Any:
+        return self._local_root
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """This connection's configuration; RPyC's services change it in `on_connect`."""
+        return self._config
+
+    def abandon(self, reason: LinkDown) -> None:
+        """End the connection without a word to the peer."""
+        self._lose(reason)
+
+    def _await_end(self, deadline: float) -> None:
+        """Read on until the peer's end of file: closing earlier could reset the connection under what is on its way."""
+        while self._lost is None and monotonic() < deadline:
+            if self._reading.acquire(timeout=max(0.0, deadline - monotonic())):
+                try:
+                    message = self._receive(max(0.0, deadline - monotonic()))
+                    task = self._accept(message) if message is not None else None
+                finally:
+                    self._reading.release()
+                if task is not None:
+                    WORKERS.submit(task)
+
+    def _lose(self, error: BaseException) -> None:
+        """The connection is gone because of `error`: close the channel, wake everybody, tell the service. Once."""
+        with self._state:
+            if self._lost is not None:
+                return
+            reason = str(error) or type(error).__name__
+            self._lost = error if isinstance(error, LinkDown) else LinkDown(reason)
+            if not isinstance(error, LinkDown):
+                self._lost.__cause__ = error
+        self._channel.close()
+        pending, self._pending = self._pending, {}
+        for slot in list(pending.values()):
+            task = slot.fill(None, OutcomeUnknown(f"{reason}; a call was on its way"), [])
+            if task is not None:
+                WORKERS.submit(task)
+        for slot in list(self._followers):
+            slot.rouse()
+        self._tell_service()
+        self._peer.forget()
+        self._remote_root = None
+        for told in self.on_lost:
+            told(self)
+
+    def _tell_service(self) -> None:
+        disconnected = getattr(self._local_root, "on_disconnect", None)
+        if disconnected is None:
+            return
+        try:
+            disconnected(self)
+        except Exception:
+            logger = self._config["logger"]
+            if logger is not None:
+                logger.exception("%s: on_disconnect failed", self._config["connid"])
+
+    def _raise_if_lost(self) -> None:
+        if self._lost is not None:
+            raise LinkDown(str(self._lost)) from self._lost.__cause__
+
+
+class _Greeting(Slot):
+    """Where the answer to HELLO arrives: it must count before the next message is unboxed."""
+
+    __slots__ = ("_conn", "_ours")
+
+    def __init__(self, conn: Connection, ours: frozenset[str]) -> None:
+        super().__init__()
+        self._conn = conn
+        self._ours = ours
+
+    def fill(self, answer: Any, failure: Exception | None, new: list[Any]) -> Callable[[], None] | None:
+        match answer:
+            case (int(version), tuple(features)):
+                self._conn._peer.agree(version, features, self._ours)
+                self._conn.met_own_kind()
+        return super().fill(answer, failure, new)
+
+
+def _checked_methods(methods: Any, limits: Limits) -> tuple[tuple[str, str | None], ...]:
+    """An INSPECT answer, bounded: `((name, docstring or None), ...)`."""
+    if type(methods) is not tuple or len(methods) > limits.methods:
+        raise ProtocolError(f"the peer's method table is no tuple of at most {limits.methods} entries")
+    checked = []
+    for entry in methods:
+        if type(entry) is not tuple or len(entry) != 2 or type(entry[0]) is not str or len(entry[0]) > limits.name:
+            raise ProtocolError(f"the peer's method table has no entry like {entry!r:.80}")
+        checked.append((entry[0], entry[1] if type(entry[1]) is str else None))
+    return tuple(checked)
+
+
+def _describe(handler: int, args: tuple[Any, ...]) -> str:
+    """A request in words, for messages about its time."""
+    name = Handler(handler).name if handler in Handler._value2member_map_ else f"handler {handler}"
+    named = [arg for arg in args[:2] if type(arg) is str]
+    return f"{name} {named[0]}" if named else name
+
+
+def _remaining(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - monotonic())
+
+
+def _lock_timeout(timeout: float | None) -> float:
+    return -1 if timeout is None else timeout

@@ -1,0 +1,216 @@
+"""Netrefs: proxies of the peer's objects. Using one is a request to its owner; dropping it gives the object back.
+
+A proxy's class is made from the owner's method table. Special methods must be there, because Python looks them up on the
+class; exposed methods are there too, so that `proxy.method(x)` is one CALLATTR and no GETATTR before it.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from types import MethodType
+from typing import Any, ClassVar
+
+from gateway.errors import LinkDown
+from gateway.protocol.constants import Handler
+from gateway.protocol.netref import BUILTIN_CLASSES, LOCAL_NAMES, NEVER_REMOTE, IdPack, Methods, Netref, methods_of
+
+_EXPOSED = "exposed_"
+_SLICERS = {"__getslice__": "__getitem__", "__setslice__": "__setitem__", "__delslice__": "__delitem__"}
+
+
+class NetrefMeta(type):
+    """Gives netref classes a readable repr."""
+
+    def __repr__(cls) -> str:
+        return f"<netref class '{cls.__name__}'>"
+
+
+class BaseNetref(Netref, metaclass=NetrefMeta):
+    """What all proxies have in common. Made by `Connection`, never by hand."""
+
+    __slots__ = ()
+
+    ____local_class__: ClassVar[type | None] = None
+    """The local class of the same name, for RPyC's builtin names only."""
+
+    def __init__(self, conn: Any, id_pack: IdPack) -> None:
+        set_local = object.__setattr__
+        set_local(self, "____conn__", conn)
+        set_local(self, "____id_pack__", id_pack)
+        set_local(self, "____refcount__", 1)
+
+    def __del__(self) -> None:
+        # A finalizer may run in any thread, with any lock held: noting the release is all it may do.
+        try:
+            self.____conn__.note_release(self.____id_pack__, self.____refcount__)
+        except AttributeError:  # a proxy that was never finished, or the interpreter is going down
+            pass
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:  # type: ignore[override]
+        local = type(self).____local_class__
+        if local is None:
+            return type(self)
+        return type(local) if self.____id_pack__[2] == 0 else local
+
+    def __getattr__(self, name: str) -> Any:
+        if name in NEVER_REMOTE or name == "____boxes__":
+            raise AttributeError(name)
+        return self.____conn__.get_attribute(self, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in LOCAL_NAMES:
+            object.__setattr__(self, name, value)
+        else:
+            self.____conn__.sync_request(Handler.SETATTR, self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        self.____conn__.sync_request(Handler.DELATTR, self, name)
+
+    def __dir__(self) -> list[str]:
+        return list(self.____conn__.sync_request(Handler.DIR, self))
+
+    def __hash__(self) -> int:
+        return self.____conn__.sync_request(Handler.HASH, self)  # type: ignore[no-any-return]
+
+    def __repr__(self) -> str:
+        return _text(self, Handler.REPR)
+
+    def __str__(self) -> str:
+        return _text(self, Handler.STR)
+
+    def __eq__(self, other: object) -> Any:
+        return self.____conn__.sync_request(Handler.CMP, self, other, "__eq__")
+
+    def __ne__(self, other: object) -> Any:
+        return self.____conn__.sync_request(Handler.CMP, self, other, "__ne__")
+
+    def __lt__(self, other: object) -> Any:
+        return self.____conn__.sync_request(Handler.CMP, self, other, "__lt__")
+
+    def __le__(self, other: object) -> Any:
+        return self.____conn__.sync_request(Handler.CMP, self, other, "__le__")
+
+    def __gt__(self, other: object) -> Any:
+        return self.____conn__.sync_request(Handler.CMP, self, other, "__gt__")
+
+    def __ge__(self, other: object) -> Any:
+        return self.____conn__.sync_request(Handler.CMP, self, other, "__ge__")
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> Any:
+        # The exception itself goes by reference: neither its class nor its traceback can travel.
+        return self.____conn__.sync_request(Handler.CTXEXIT, self, error)
+
+    def __instancecheck__(self, other: object) -> bool:
+        if self.____id_pack__[2] != 0:
+            raise TypeError("isinstance() arg 2 must be a class; this proxy is of an instance")
+        if not isinstance(other, Netref):
+            local = type(self).____local_class__
+            return local is not None and isinstance(other, local)
+        if other.____conn__ is self.____conn__ and other.____id_pack__[1] == self.____id_pack__[1]:
+            return other.____id_pack__[2] != 0
+        return bool(self.____conn__.sync_request(Handler.INSTANCECHECK, self, other.____id_pack__))
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if not self.____conn__.allows_pickle:
+            raise TypeError("a netref can't be pickled or copied: its owner is elsewhere (allow_pickle is off here)")
+        return pickle.loads, (self.____conn__.sync_request(Handler.PICKLE, self, int(protocol)),)
+
+
+def _text(proxy: BaseNetref, handler: Handler) -> str:
+    try:
+        return proxy.____conn__.sync_request(handler, proxy)  # type: ignore[no-any-return]
+    except LinkDown as error:
+        return f"<proxy of {proxy.____id_pack__[0]}: {error}>"
+
+
+class UnknownNetref(BaseNetref):
+    """A proxy whose class has not been asked for yet; nobody outside the connection gets hold of one."""
+
+    __slots__ = ()
+
+
+def make_class(name: str, methods: Methods, *, exact: bool = False, local: type | None = None) -> type[BaseNetref]:
+    """A netref class with the owner's methods.
+
+    `exact`: every name in `methods` may be called. Otherwise the plain names are left to GETATTR, because the owner's policy
+    may refuse them, and only prefixed (exposed) and special ones are put in.
+    """
+    members: dict[str, Any] = {
+        "__slots__": (),
+        "__module__": "gateway.netrefs",
+        "__doc__": property(_remote_doc),
+        "____known__": True,
+        "____methods__": methods,
+        "____local_class__": local,
+    }
+    for method, doc in methods:
+        if method in LOCAL_NAMES:
+            continue
+        if method.startswith("__") or exact:
+            members[method] = _make_method(method, doc)
+        elif method.startswith(_EXPOSED):
+            members[method] = members[method.removeprefix(_EXPOSED)] = _make_method(method, doc)
+    return NetrefMeta(name, (BaseNetref,), members)
+
+
+def _remote_doc(proxy: BaseNetref) -> Any:
+    return proxy.____conn__.get_attribute(proxy, "__doc__")
+
+
+def _make_method(name: str, doc: str | None) -> Callable[..., Any]:
+    method: Callable[..., Any]
+    if name == "__call__":
+
+        def method(self: BaseNetref, /, *args: Any, **kwargs: Any) -> Any:
+            return self.____conn__.call(self, args, kwargs)
+
+    elif name == "__array__":
+
+        def method(self: BaseNetref, /, *args: Any, **kwargs: Any) -> Any:
+            return pickle.loads(self.__reduce_ex__(4)[1][0]).__array__(*args, **kwargs)  # noqa: S301 - allow_pickle is on
+
+    elif name in _SLICERS:
+
+        def method(self: BaseNetref, /, start: Any, stop: Any, *args: Any) -> Any:
+            return self.____conn__.sync_request(
+                Handler.OLDSLICING, self, _SLICERS[name], name, start, None if stop == 2**63 - 1 else stop, args
+            )
+
+    else:
+
+        def method(self: BaseNetref, /, *args: Any, **kwargs: Any) -> Any:
+            return self.____conn__.call_method(self, name, args, kwargs)
+
+    method.__name__ = method.__qualname__ = name
+    method.__doc__ = doc
+    method.____remote__ = name  # type: ignore[attr-defined]
+    return method
+
+
+def remote_method(value: object) -> tuple[BaseNetref, str] | None:
+    """`(proxy, method name)` where `value` is what `proxy.method` gave without asking the owner, else None."""
+    if type(value) is MethodType and isinstance(value.__self__, BaseNetref):
+        name = getattr(value.__func__, "____remote__", None)
+        if name is not None:
+            return value.__self__, name
+    return None
+
+
+def _builtin_classes() -> dict[tuple[str, bool], type[BaseNetref]]:
+    classes = {}
+    for name, cls in BUILTIN_CLASSES.items():
+        classes[name, True] = make_class(name, methods_of(cls), local=cls)
+        instance = tuple((method, doc) for method, doc in methods_of(cls) if _on_instances(cls, method))
+        classes[name, False] = make_class(name, instance, local=cls)
+    return classes
+
+
+def _on_instances(cls: type, method: str) -> bool:
+    """Not what only the metaclass has: a list isn't callable because the class list is."""
+    return any(method in vars(base) for base in cls.__mro__)
+
+
+BUILTIN_NETREFS = _builtin_classes()
+"""`(name, is a class)` -> netref class, for the names that need no INSPECT."""

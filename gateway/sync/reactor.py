@@ -1,0 +1,216 @@
+"""The reactor: one thread that watches the connections nobody reads.
+
+A connection is either *watched* (its descriptor is in the selector) or *active*: something came, a worker serves it, and
+goes on serving it as long as more comes within a short while. So an idle connection costs no thread, and a busy one no
+thread hop per call. Every few milliseconds the active ones are looked at: one that nobody reads any more is watched again.
+That is also how a call that takes long loses the reading to the next worker, and calls for other devices get through.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import selectors
+import socket
+from collections.abc import Callable
+from threading import Lock, Thread
+from time import monotonic
+from typing import Final
+
+from gateway.errors import LinkDown
+from gateway.sync.connection import Connection
+from gateway.sync.workers import WORKERS
+
+_log: Final = logging.getLogger(__name__)
+
+TICK_S: Final = 0.005
+TICK_MAX_S: Final = 0.02
+LINGER_S: Final = 0.02
+"""A worker waits this long for the connection's next message before it leaves it to the reactor."""
+HOUSEKEEPING_S: Final = 1.0
+
+
+class Reactor:
+    """Watches connections and listeners; its thread runs while there are any."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._lock = Lock()
+        self._changes: list[Callable[[], None]] = []
+        self._thread: Thread | None = None
+        self._selector: selectors.BaseSelector | None = None
+        self._waker: socket.socket | None = None
+        self._watched: dict[Connection, int] = {}
+        self._active: set[Connection] = set()
+        self._listeners: dict[int, Callable[[], None]] = {}
+        self._dispatched: set[Connection] = set()
+        self._timers: list[tuple[float, Callable[[], None]]] = []
+
+    def add(self, conn: Connection) -> None:
+        """Serve this connection until it is lost."""
+        conn.on_lost.append(self._forget)
+        self._change(lambda: self._active.add(conn))
+
+    def add_listener(self, fd: int, ready: Callable[[], None]) -> None:
+        """Call `ready` in the reactor's thread whenever `fd` is readable. It must not block."""
+        self._change(lambda: self._listen(fd, ready))
+
+    def remove_listener(self, fd: int) -> None:
+        self._change(lambda: self._unlisten(fd))
+
+    def call_later(self, delay_s: float, function: Callable[[], None]) -> None:
+        """Call `function` in the reactor's thread after `delay_s` seconds. It must not block."""
+        self._change(lambda: self._timers.append((monotonic() + delay_s, function)))
+
+    def _forget(self, conn: Connection) -> None:
+        self._change(lambda: self._drop(conn))
+
+    # -- between threads --------------------------------------------------------------------------------------------
+
+    def _change(self, change: Callable[[], None]) -> None:
+        """Have the reactor's thread do `change`; it alone touches the selector and the sets."""
+        with self._lock:
+            self._changes.append(change)
+            if self._thread is None:
+                self._start()
+            elif self._waker is not None:
+                with contextlib.suppress(OSError):
+                    self._waker.send(b"!")
+
+    def _start(self) -> None:
+        self._waker, wakened = socket.socketpair()
+        wakened.setblocking(False)
+        self._waker.setblocking(False)
+        self._selector = selectors.DefaultSelector()
+        self._thread = Thread(target=self._run, args=(self._selector, wakened), name=self._name, daemon=True)
+        self._thread.start()
+
+    def _finished(self, wakened: socket.socket) -> bool:
+        """End the thread where there is nothing left to watch."""
+        with self._lock:
+            if self._watched or self._active or self._listeners or self._timers or self._changes:
+                return False
+            assert self._selector is not None and self._waker is not None
+            self._selector.close()
+            self._waker.close()
+            wakened.close()
+            self._thread = self._selector = self._waker = None
+            return True
+
+    # -- the thread -------------------------------------------------------------------------------------------------
+
+    def _run(self, selector: selectors.BaseSelector, wakened: socket.socket) -> None:
+        selector.register(wakened, selectors.EVENT_READ)
+        tick, next_housekeeping = TICK_S, monotonic() + HOUSEKEEPING_S
+        while True:
+            try:
+                self._make_changes()
+                if self._finished(wakened):
+                    return
+                events = selector.select(self._timeout(tick))
+                tick = TICK_S if events else min(tick * 1.5, TICK_MAX_S)
+                for key, _ in events:
+                    if key.data is None:
+                        _drain(wakened)
+                    else:
+                        key.data()
+                for conn in list(self._active):
+                    self._settle(conn, selector)
+                now = monotonic()
+                self._run_timers(now)
+                if now >= next_housekeeping:
+                    self._housekeep(now)
+                    next_housekeeping = now + HOUSEKEEPING_S
+            except Exception:
+                _log.exception("%s: unexpected error; going on", self._name)
+
+    def _timeout(self, tick: float) -> float | None:
+        waits = [when - monotonic() for when, _ in self._timers]
+        if self._active:
+            waits.append(tick)
+        elif self._watched:
+            waits.append(HOUSEKEEPING_S)
+        return max(0.0, min(waits)) if waits else None
+
+    def _run_timers(self, now: float) -> None:
+        if self._timers:
+            due = [function for when, function in self._timers if when <= now]
+            self._timers = [timer for timer in self._timers if timer[0] > now]
+            for function in due:
+                function()
+
+    def _make_changes(self) -> None:
+        with self._lock:
+            changes, self._changes = self._changes, []
+        for change in changes:
+            change()
+
+    def _settle(self, conn: Connection, selector: selectors.BaseSelector) -> None:
+        """Watch an active connection again if nobody reads it."""
+        wanted = conn.wants_reading
+        if conn.closed or conn in self._dispatched or wanted == "wait":
+            return
+        if wanted == "serve":
+            self._dispatch(conn)
+            return
+        try:
+            fd = conn.fileno()
+            selector.register(fd, selectors.EVENT_READ, lambda: self._serve(conn))
+        except (LinkDown, OSError, ValueError):
+            return  # lost just now; the change that drops it is on its way
+        except KeyError:
+            # The descriptor of a connection that was lost and not yet dropped has been given to this one.
+            self._make_changes()
+            return
+        self._active.discard(conn)
+        self._watched[conn] = fd
+
+    def _serve(self, conn: Connection) -> None:
+        self._unwatch(conn)
+        self._active.add(conn)
+        if conn.wants_reading != "wait":
+            self._dispatch(conn)
+
+    def _dispatch(self, conn: Connection) -> None:
+        """Have a worker serve the connection; until it begins, nothing more is done about it here."""
+        self._dispatched.add(conn)
+        WORKERS.submit(self._burst, conn)
+
+    def _burst(self, conn: Connection) -> None:
+        self._dispatched.discard(conn)
+        conn.serve_burst(LINGER_S)
+
+    def _drop(self, conn: Connection) -> None:
+        self._active.discard(conn)
+        self._dispatched.discard(conn)
+        self._unwatch(conn)
+
+    def _unwatch(self, conn: Connection) -> None:
+        fd = self._watched.pop(conn, None)
+        if fd is not None and self._selector is not None:
+            with contextlib.suppress(KeyError, ValueError, OSError):
+                self._selector.unregister(fd)
+
+    def _listen(self, fd: int, ready: Callable[[], None]) -> None:
+        assert self._selector is not None
+        self._listeners[fd] = ready
+        self._selector.register(fd, selectors.EVENT_READ, ready)
+
+    def _unlisten(self, fd: int) -> None:
+        if self._listeners.pop(fd, None) is not None and self._selector is not None:
+            with contextlib.suppress(KeyError, ValueError, OSError):
+                self._selector.unregister(fd)
+
+    def _housekeep(self, now: float) -> None:
+        for conn in [*self._watched, *self._active]:
+            conn.housekeep(now)
+
+
+def _drain(sock: socket.socket) -> None:
+    with contextlib.suppress(BlockingIOError):
+        while sock.recv(4096):
+            pass
+
+
+REACTOR: Final = Reactor("gateway-reactor")
+"""Shared by all connections of the process."""

@@ -1,0 +1,140 @@
+"""What a request becomes: a slot that its reply fills, and AsyncResult, the slot that users see."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from threading import Lock
+from time import monotonic
+from typing import Any
+
+from gateway.errors import CallTimeout
+
+AsyncResultTimeout = CallTimeout
+"""RPyC's name for it."""
+
+
+class Slot:
+    """Where the answer to one request arrives. One thread waits, another may fill it."""
+
+    __slots__ = ("answer", "done", "failure", "inbox", "new", "wake")
+
+    def __init__(self) -> None:
+        self.done = False
+        self.answer: Any = None
+        self.failure: Exception | None = None
+        self.new: list[Any] = []
+        """Proxies in the answer whose class must be asked for before it is handed out."""
+        self.wake: Lock | None = None
+        """Held by the waiting thread while it sleeps; released to wake it."""
+        self.inbox: deque[Any] | None = None
+        """Calls of the peer that only the waiting thread may run."""
+
+    def fill(self, answer: Any, failure: Exception | None, new: list[Any]) -> Callable[[], None] | None:
+        """Called once, by whoever received the answer. What it returns is to be run once nothing is held."""
+        self.answer = answer
+        self.failure = failure
+        self.new = new
+        self.done = True
+        self.rouse()
+        return None
+
+    def rouse(self) -> None:
+        """Wake the waiting thread, if it sleeps."""
+        wake = self.wake
+        if wake is not None:
+            try:
+                wake.release()
+            except RuntimeError:  # it was woken already and hasn't looked yet
+                pass
+
+
+class AsyncResult(Slot):
+    """The result of an asynchronous request: `value` waits for it, `ready` asks, `add_callback` is told."""
+
+    __slots__ = ("_callbacks", "_conn", "_expires_at", "_lock", "_waiters", "_what")
+
+    def __init__(self, conn: Any, what: str = "the request") -> None:
+        super().__init__()
+        self._conn = conn
+        self._what = what
+        self._callbacks: list[Callable[[AsyncResult], Any]] = []
+        self._expires_at: float | None = None
+        self._waiters = 0
+        self._lock = Lock()
+
+    def __repr__(self) -> str:
+        if self.done:
+            state = "error" if self.failure is not None else "ready"
+        else:
+            state = "expired" if self.expired else "pending"
+        return f"<AsyncResult of {self._what} ({state})>"
+
+    def fill(self, answer: Any, failure: Exception | None, new: list[Any]) -> Callable[[], None] | None:
+        with self._lock:
+            if not self.expired:
+                super().fill(answer, failure, new)
+            # A thread that waits for this result runs the callbacks itself, before it goes on.
+            return self._run_callbacks if self._callbacks and not self._waiters else None
+
+    def _run_callbacks(self) -> None:
+        with self._lock:
+            callbacks, self._callbacks = self._callbacks, []
+        if self.done:
+            for callback in callbacks:
+                callback(self)
+
+    def wait(self) -> None:
+        """Wait until the result is here. Raises CallTimeout (AsyncResultTimeout) when its expiry passes first."""
+        if not self.done:
+            with self._lock:
+                self._waiters += 1
+            try:
+                remaining = None if self._expires_at is None else max(0.0, self._expires_at - monotonic())
+                if not self._conn.wait_for(self, remaining):
+                    raise CallTimeout(f"result expired: no answer to {self._what} in time")
+            finally:
+                with self._lock:
+                    self._waiters -= 1
+        if self.new:
+            self._conn.learn(self.new)
+            self.new = []
+        if self._callbacks:
+            self._run_callbacks()
+
+    def add_callback(self, callback: Callable[[AsyncResult], Any]) -> None:
+        """Call `callback(self)` when the result arrives; at once if it has."""
+        with self._lock:
+            if not self.done:
+                self._callbacks.append(callback)
+                return
+        callback(self)
+
+    def set_expiry(self, timeout: float | None) -> None:
+        """From now on the result must arrive within `timeout` seconds; None lifts the limit."""
+        self._expires_at = None if timeout is None else monotonic() + timeout
+
+    @property
+    def ready(self) -> bool:
+        """Whether the result has arrived; looks at what has come in meanwhile."""
+        if not self.done and not self.expired:
+            self._conn.poll_all()
+        return self.done
+
+    @property
+    def error(self) -> bool:
+        """Whether the result is here and is an exception."""
+        return self.ready and self.failure is not None
+
+    @property
+    def expired(self) -> bool:
+        """Whether its time has passed without a result."""
+        return not self.done and self._expires_at is not None and monotonic() >= self._expires_at
+
+    @property
+    def value(self) -> Any:
+        """The result; waits for it, raises what the call raised."""
+        self.wait()
+        if self.failure is not None:
+            raise self.failure
+        return self.answer

@@ -1,0 +1,60 @@
+"""Traceback text for the peer: what `traceback` prints, several times faster."""
+
+from __future__ import annotations
+
+import linecache
+from traceback import walk_tb
+from types import TracebackType
+from typing import Final
+
+_FRAMES: Final = 64
+_CHAIN: Final = 8
+
+
+def format_traceback(error: BaseException) -> str:
+    """The error with its frames, source lines and causes, as Python prints them (no carets, no repeated look at the disk)."""
+    parts: list[str] = []
+    seen: set[int] = set()
+    link: str = ""
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen and len(seen) < _CHAIN:
+        seen.add(id(current))
+        parts.append(_one(current) + link)
+        if current.__cause__ is not None:
+            current, link = current.__cause__, _CAUSE
+        else:
+            current, link = (None if current.__suppress_context__ else current.__context__), _CONTEXT
+    return "".join(reversed(parts))
+
+
+_CAUSE: Final = "\nThe above exception was the direct cause of the following exception:\n\n"
+_CONTEXT: Final = "\nDuring handling of the above exception, another exception occurred:\n\n"
+
+
+def _one(error: BaseException) -> str:
+    return "Traceback (most recent call last):\n" + _frames(error.__traceback__) + _headline(error)
+
+
+def _frames(traceback: TracebackType | None) -> str:
+    lines: list[str] = []
+    for frame, number in walk_tb(traceback):
+        code = frame.f_code
+        lines.append(f'  File "{code.co_filename}", line {number}, in {code.co_name}\n')
+        source = linecache.getline(code.co_filename, number, frame.f_globals).strip()
+        if source:
+            lines.append(f"    {source}\n")
+        if len(lines) > 2 * _FRAMES:
+            lines.append("  ...\n")
+            break
+    return "".join(lines)
+
+
+def _headline(error: BaseException) -> str:
+    cls = type(error)
+    name = cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+    try:
+        text = str(error)
+    except Exception:
+        text = "<exception without a str>"
+    notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", ()) if isinstance(note, str))
+    return f"{name}: {text}{notes}\n" if text else f"{name}{notes}\n"

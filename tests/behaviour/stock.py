@@ -1,0 +1,91 @@
+"""Stock rpyc under the names the behaviour tests use; `ours.py` is its twin."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import suppress
+from typing import Any, Final
+
+import rpyc  # type: ignore[import-untyped]
+from rpyc.core.protocol import DEFAULT_CONFIG, PingError  # type: ignore[import-untyped]
+from rpyc.utils.server import OneShotServer, ThreadedServer  # type: ignore[import-untyped]
+
+NAME: Final = "rpyc"
+
+AsyncResultTimeout = rpyc.AsyncResultTimeout
+BaseNetref = rpyc.BaseNetref
+BgServingThread = rpyc.BgServingThread
+Connection = rpyc.Connection
+Service = rpyc.Service
+VoidService = rpyc.VoidService
+async_ = rpyc.async_
+buffiter = rpyc.buffiter
+exposed = rpyc.exposed
+restricted = rpyc.restricted
+service = rpyc.service
+timed = rpyc.timed
+
+__all__ = ["DEFAULT_CONFIG", "PingError"]
+
+Config = dict[str, Any]
+
+
+def raw_pair(here: Any, there: Any, config: Config, remote_config: Config) -> tuple[Any, Any]:
+    """Two joined connections; nobody serves either. Services are classes or instances."""
+    sockets = socket.socketpair()
+    settings = ((here, config), (there, remote_config))
+    conn, remote = (
+        rpyc.connect_stream(rpyc.SocketStream(sock), service, settings)
+        for sock, (service, settings) in zip(sockets, settings, strict=True)
+    )
+    return conn, remote
+
+
+def served_pair(here: Any, there: Any, config: Config, remote_config: Config) -> tuple[Any, Any]:
+    """Two joined connections, the second served in the background."""
+    conn, remote = raw_pair(here, there, config, remote_config)
+
+    def serve() -> None:
+        # Cut lines and raised SystemExits end this thread by exception; what the tests look at is the other end.
+        with suppress(BaseException):
+            remote.serve_all()
+
+    threading.Thread(target=serve, daemon=True).start()
+    return conn, remote
+
+
+def cut(conn: Any) -> None:
+    """Close the connection's line under it, as a dying process would."""
+    conn._channel.close()
+
+
+def settings_of(conn: Any) -> Config:
+    """The connection's own config, as a service reads it in `on_connect`."""
+    config: Config = conn._config
+    return config
+
+
+class Server:
+    """A server of `service` on a loopback port, or on the Unix socket `path`; listens when constructed."""
+
+    def __init__(self, service: Any, config: Config | None = None, *, path: str = "", one_shot: bool = False) -> None:
+        where: dict[str, Any] = {"socket_path": path} if path else {"hostname": "127.0.0.1", "port": 0}
+        kind = OneShotServer if one_shot else ThreadedServer
+        self._path = path
+        self._server = kind(service, protocol_config=dict(config or {}), **where)
+        self._thread = self._server._start_in_thread()
+
+    def connect(self, service: Any = VoidService, config: Config | None = None) -> Any:
+        """A new client connection; raises OSError when the server is gone."""
+        if self._path:
+            return rpyc.utils.factory.unix_connect(self._path, service, dict(config or {}))
+        return rpyc.connect("127.0.0.1", self._server.port, service, dict(config or {}))
+
+    def close(self) -> None:
+        self._server.close()
+        self._thread.join(10)
+
+    def ended(self) -> bool:
+        """Whether the server has stopped by itself or by `close`."""
+        return bool(self._server._closed)

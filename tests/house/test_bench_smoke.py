@@ -1,0 +1,58 @@
+"""The benchmark's runner works end to end; how fast anything is, is not asked here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAIRINGS = [("ours", "ours"), ("ours", "stock"), ("stock", "ours")]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "tests/bench/run.py"), "--rounds", "1", "--seconds", "0.01", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def figures(*arguments: str) -> dict[str, Any]:
+    finished = run("--json", *arguments)
+    assert finished.returncode == 0, finished.stderr
+    result: dict[str, Any] = json.loads(finished.stdout)
+    assert result["failures"] == []
+    return result
+
+
+@pytest.mark.timeout(60)
+def test_every_pairing_of_ours_and_stock_gives_a_figure_and_a_ratio() -> None:
+    result = figures("--only", "floor", "--only", "root-method", "--only", "cached", "--only", "wire-bytes")
+    measured = {(row["name"], row["client"], row["server"]): row for row in result["rows"]}
+    assert set(measured) == {
+        ("floor", "ours", "ours"),
+        ("wire-bytes", "ours", "ours"),
+        *((name, *pairing) for name in ("root-method", "cached") for pairing in PAIRINGS),
+    }
+    for row in measured.values():
+        assert row["ours"] > 0
+        assert row["stock"] > 0
+        inverted = row["name"] == "wire-bytes"
+        expected = row["stock"] / row["ours"] if inverted else row["ours"] / row["stock"]
+        assert row["ratio"] == pytest.approx(expected)
+    assert set(result["fraction_of_floor"]) == {"ours", "stock"}
+    assert result["facts"]["stock"] == "rpyc 6.0.2"
+
+
+def test_stock_against_stock_puts_the_same_bytes_on_the_wire() -> None:
+    (row,) = figures("--self-check", "--only", "wire-bytes")["rows"]
+    assert row["ratio"] == pytest.approx(1, rel=0.01)
+    assert 300 < row["stock"] < 400
+
+
+def test_an_unknown_row_is_refused_with_the_names_there_are() -> None:
+    finished = run("--only", "no-such-row")
+    assert finished.returncode == 2
+    assert "root-method" in finished.stderr

@@ -1,0 +1,81 @@
+"""`pyproject.toml` tells the truth: what it names exists, and what the packages import it depends on."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import EntryPoint, distribution, packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PACKAGES = ("gateway", "devices", "firmware_bridge", "hil")
+ENTRY_POINTS = [
+    EntryPoint(name, value, group)
+    for group, named in {"console_scripts": PROJECT["scripts"], **PROJECT["entry-points"]}.items()
+    for name, value in named.items()
+]
+
+
+def sources() -> list[Path]:
+    return [source for package in PACKAGES for source in sorted((ROOT / package).rglob("*.py"))]
+
+
+def requirement_name(requirement: str) -> str:
+    match = re.match(r"[\w.-]+", requirement)
+    assert match
+    return match[0].lower().replace("_", "-")
+
+
+def imported(source: Path) -> set[str]:
+    """Top-level names that `source` imports anywhere."""
+    names = set()
+    for node in ast.walk(ast.parse(source.read_bytes())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS, ids=lambda entry_point: f"{entry_point.group}:{entry_point.name}")
+def test_every_entry_point_leads_to_something_callable(entry_point: EntryPoint) -> None:
+    assert callable(entry_point.load())
+
+
+def test_the_installed_distribution_is_this_one() -> None:
+    installed = distribution(PROJECT["name"])
+    assert installed.version == PROJECT["version"]
+    names = {(point.group, point.name, point.value) for point in installed.entry_points}
+    assert names == {(point.group, point.name, point.value) for point in ENTRY_POINTS}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_folder_with_python_in_it_is_a_package_and_so_is_in_the_wheel(package: str) -> None:
+    folders = {source.parent for source in (ROOT / package).rglob("*.py")}
+    assert folders
+    assert sorted(folder for folder in folders if not (folder / "__init__.py").is_file()) == []
+
+
+def test_the_packages_import_nothing_that_is_not_declared() -> None:
+    declared = [*PROJECT["dependencies"]]
+    for extra in ("numpy",):
+        declared += PROJECT["optional-dependencies"][extra]
+    allowed = {requirement_name(requirement) for requirement in declared}
+    providers = packages_distributions()
+    undeclared = {
+        f"{source.relative_to(ROOT)}: {name}"
+        for source in sources()
+        for name in imported(source) - sys.stdlib_module_names - set(PACKAGES)
+        if not allowed & {provider.lower().replace("_", "-") for provider in providers.get(name, [])}
+    }
+    assert sorted(undeclared) == []
+
+
+def test_the_run_time_needs_no_more_than_what_was_agreed() -> None:
+    names = {requirement_name(requirement) for requirement in PROJECT["dependencies"]}
+    assert names == {"click", "msgspec", "pyserial", "pyusb", "rich", "zeroconf"}
