@@ -59,6 +59,7 @@ class Device(Exposable, ABC):
         self.name = name
         self.options = options
         self._state = State.CLOSED
+        self._reached = False
 
     @property
     @exposed(access="read")
@@ -94,18 +95,21 @@ class Device(Exposable, ABC):
             self._state = State.FAULTY
             raise
         self._state = State.OPEN
+        self._reached = True
 
     def close(self) -> None:
         """Make the device safe and let go of it. Idempotent; the port is free afterwards, also when this raises.
 
-        A faulty device is only let go of. Raises what `make_safe` raises.
+        Raises what `make_safe` raises: a device that was open and got lost may not be safe, and that has to be told.
+        One that never could be opened is only let go of.
         """
         try:
-            if self._state is State.OPEN:
+            if self._reached:
                 self.make_safe()
         finally:
             self._disconnect()
             self._state = State.CLOSED
+            self._reached = False
 
     def __enter__(self) -> Self:
         self.open()

@@ -23,6 +23,7 @@ from gateway.service.exposure import exposed
 
 MAX_WAIT_S: Final = 60.0
 """The longest a caller may wait for bytes in one call."""
+MAX_HISTORY: Final = 8 * 1024 * 1024
 MAX_WRITE: Final = 1024 * 1024
 TAIL: Final = 200
 """Bytes of what came that an error repeats."""
@@ -36,7 +37,7 @@ class ConsoleOptions(LineOptions, frozen=True, forbid_unknown_fields=True, kw_on
     """Options of `serial-console`."""
 
     baudrate: Annotated[int, Meta(ge=50, le=4_000_000)] = 115_200
-    history_bytes: Annotated[int, Meta(ge=1024, le=8 * 1024 * 1024)] = 256 * 1024
+    history_bytes: Annotated[int, Meta(ge=1024, le=MAX_HISTORY)] = 256 * 1024
     """How many of the last bytes are kept."""
     reopen_s: Annotated[float, Meta(gt=0, le=60)] = 0.5
     """How often a port that vanished is looked for."""
@@ -93,9 +94,9 @@ class SerialConsole(Device):
         """Bytes that nobody has read yet, at most `max_bytes`; waits up to `timeout_s` for the first.
 
         Empty when none came. Bytes that left the history unread are skipped. Raises OutOfRange for numbers out of
-        bounds (1 to the history's size, 0 to 60 s), DeviceUnavailable when the port is gone and all is read.
+        bounds (1 byte to 8 MiB, 0 to 60 s), DeviceUnavailable when the port is gone and all is read.
         """
-        most = count_between(f"{self.name}: max_bytes", max_bytes, 1, self.options.history_bytes)
+        most = count_between(f"{self.name}: max_bytes", max_bytes, 1, MAX_HISTORY)
         deadline = self._deadline(timeout_s)
         with self._changed:
             while self._given >= self._history.end:

@@ -20,7 +20,7 @@ MAX_QUEUE: Final = 32
 """Entries read from an error queue before it is cleared."""
 MAX_LATE_LINES: Final = 32
 """Lines dropped while looking for the answer to `*IDN?`."""
-IDENTITY_ATTEMPTS: Final = 4
+IDENTITY_ATTEMPTS: Final = 3
 QUIET_S: Final = 0.05
 """Silence for so long ends an indefinite block, and shows that no answer to somebody before us is due."""
 IDENTIFY: Final = b"*IDN?"
@@ -141,19 +141,19 @@ class MessageExchange:
         raise DeviceError(f"{self._line.port}: it talks on without an answer to *IDN?", number=None, text="")
 
     def _learn_identity(self) -> bytes:
-        # Asked until it says the same twice: what comes first may be for somebody before us. The last line before it is
-        # silent is the answer to the last question.
-        answers = [b""]
+        # What comes first may be for somebody before us: of all that comes until it is silent, the last line is the
+        # answer. To be sure it must say the same once more.
         for _ in range(IDENTITY_ATTEMPTS):
             self._send(b"", IDENTIFY)
             said = self._line.read_until_quiet(timeout_s=self._timeout_s, quiet_s=QUIET_S, max_bytes=MAX_TEXT)
-            answers.append(said.rpartition(self._terminator)[2].rstrip(b"\r\n"))
-            if answers[-1] == answers[-2]:
-                self._parse(scpi.parse_identity, self._text(answers[-1]))
-                return answers[-1]
-        shown = answers[-1][:80].decode("ascii", "backslashreplace")
+            identity = said.rpartition(self._terminator)[2].rstrip(b"\r\n")
+            self._send(IDENTIFY)
+            if self._line.read_line(timeout_s=self._timeout_s, max_bytes=MAX_TEXT).rstrip(b"\r\n") == identity:
+                self._parse(scpi.parse_identity, self._text(identity))
+                return identity
+        shown = identity[:80].decode("ascii", "backslashreplace")
         raise DeviceError(
-            f"{self._line.port}: no two equal answers to *IDN?, the last was {shown!r}", number=None, text=shown
+            f"{self._line.port}: each answer to *IDN? is different, the last was {shown!r}", number=None, text=shown
         )
 
     def _text(self, line: bytes) -> str:

@@ -1,11 +1,11 @@
 """Instruments as Python objects on the LAN, over the RPyC protocol.
 
-    conn = gateway.connect("bench")                  # by name on the LAN, or a URL such as tcp://pi.local:18871
-    conn.root.psu1.set_voltage(3.3)
-    print(conn.root.dmm1.voltage_dc)
+conn = gateway.connect("bench")                  # by name on the LAN, or a URL such as tcp://pi.local:18871
+conn.root.psu1.set_voltage(3.3)
+print(conn.root.dmm1.voltage_dc)
 
-    with gateway.Server(MyService, "tcp://0.0.0.0:18871") as server:
-        server.serve_forever()
+with gateway.Server(MyService, "tcp://0.0.0.0:18871") as server:
+    server.serve_forever()
 """
 
 from gateway.client import connect, discover

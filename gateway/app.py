@@ -11,12 +11,13 @@ from __future__ import annotations
 import importlib
 import inspect
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points
 from importlib.metadata import version as distribution_version
+from threading import Thread
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
@@ -32,9 +33,10 @@ from gateway.sync.connection import Connection
 DRIVERS: Final = "gateway.drivers"
 BENCHES: Final = "gateway.benches"
 DISTRIBUTION: Final = "instrument-gateway"
-AT_ONCE: Final = 16
-"""So many devices are opened or closed side by side: one that does not answer must not hold up the others."""
-ADVERTISE_S: Final = 3.0
+LAST_CALL_S: Final = 1.0
+"""A call that still runs when the gateway ends has so long to come to its end."""
+CLOSE_S: Final = 15.0
+"""A driver that has not let go of its device by then is left behind."""
 
 log = logging.getLogger("gateway.app")
 
@@ -70,6 +72,8 @@ class ServedDevice:
     identity: str = ""
     problem: str = ""
     """Why it could not be opened; empty if it could."""
+    unsafe: str = ""
+    """Why it may not be in its safe state after `Gateway.close`; empty if it is."""
 
     @property
     def state(self) -> str:
@@ -151,7 +155,7 @@ class Gateway:
     def __init__(self, config: Config, devices: Iterable[ServedDevice]) -> None:
         self.config = config
         self.devices = tuple(devices)
-        self.service = GatewayService({device.name: device.instrument for device in self.devices})
+        self.service = GatewayService({device.name: device.instrument for device in self.devices}, config.limits)
         self._server: Server | None = None
         self._advertiser: Advertiser | None = None
         self._not_advertised = "not advertised: not started"
@@ -170,6 +174,11 @@ class Gateway:
     def local_only(self) -> bool:
         """Whether only this machine can connect."""
         return self._server is None or self._server.local_only
+
+    @property
+    def advertises(self) -> bool:
+        """Whether it is meant to be advertised and can be."""
+        return self._advertiser is not None
 
     @property
     def advertised(self) -> bool:
@@ -199,13 +208,12 @@ class Gateway:
             raise
 
     def serve_channel(self, channel: Channel) -> Connection:
-        """Open the devices and serve one peer over `channel`, instead of listening; `close` as after `start`."""
+        """Serve one peer over `channel` instead of listening; the devices should be open. `close` as after `start`."""
         self._server = self._make_server()
-        self.open_devices()
         return self._server.serve_channel(channel)
 
-    def wait_advertised(self, timeout_s: float = ADVERTISE_S) -> bool:
-        """Wait until browsers can see it; whether they can."""
+    def wait_advertised(self, timeout_s: float) -> bool:
+        """Wait until browsers can see it; whether they can. Returns at once if it is not to be advertised."""
         return self._advertiser is not None and self._advertiser.wait(timeout_s)
 
     def close(self) -> None:
@@ -214,7 +222,9 @@ class Gateway:
             self._advertiser.close()
         if self._server is not None:
             self._server.close()
-        _side_by_side(_close, self.devices)
+        for device in _side_by_side(_close, self.devices, CLOSE_S):
+            device.unsafe = f"its driver has not let go of it within {CLOSE_S:g} s"
+            log.error("%s may not be in its safe state: %s", device.name, device.unsafe)
 
     def __enter__(self) -> Self:
         self.start()
@@ -258,16 +268,13 @@ def build(config: Config) -> Gateway:
 
 @contextmanager
 def run_bench(name: str, **gateway: Any) -> Iterator[Gateway]:
-    """The bench of that name (entry point group `gateway.benches`) with a gateway that serves it, while it runs.
+    """The bench of that name (entry point group `gateway.benches`) runs; yields a gateway for it, not started yet.
 
     `gateway` are keys of the config's table `[gateway]`. Raises ConfigError for an unknown bench.
     """
     open_bench = _entry_point(BENCHES, name, "bench")
-    with (
-        open_bench() as tables,
-        build(configuration.from_tables(tables, origin=f"bench {name}", gateway=gateway)) as running,
-    ):
-        yield running
+    with open_bench() as tables:
+        yield build(configuration.from_tables(tables, origin=f"bench {name}", gateway=gateway))
 
 
 def _device(section: DeviceSection, driver: Driver) -> ServedDevice:
@@ -287,9 +294,20 @@ def _open(device: ServedDevice) -> None:
 
 def _close(device: ServedDevice) -> None:
     try:
+        _let_call_end(device.instrument)
         device.instrument.close()
+        device.unsafe = ""
     except Exception as problem:  # noqa: BLE001 - the other devices have to be made safe all the same
-        log.error("%s may not be in its safe state: %s", device.name, _reason(problem))
+        device.unsafe = _reason(problem)
+        log.error("%s may not be in its safe state: %s", device.name, device.unsafe)
+
+
+def _let_call_end(instrument: Instrument) -> None:
+    """Wait until nobody is in the device's lane, but not for a call that may hang: being safe goes first."""
+    lane = getattr(instrument, "gateway_lane", None)
+    deadline = time.monotonic() + LAST_CALL_S
+    while lane is not None and lane.owner is not None and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def _reason(problem: BaseException) -> str:
@@ -297,7 +315,17 @@ def _reason(problem: BaseException) -> str:
     return text if isinstance(problem, GatewayError) and text else f"{type(problem).__name__}: {text}"
 
 
-def _side_by_side(work: Callable[[ServedDevice], None], devices: tuple[ServedDevice, ...]) -> None:
-    if devices:
-        with ThreadPoolExecutor(min(len(devices), AT_ONCE), thread_name_prefix="gateway-devices") as pool:
-            list(pool.map(work, devices))
+def _side_by_side(
+    work: Callable[[ServedDevice], None], devices: Iterable[ServedDevice], timeout_s: float | None = None
+) -> list[ServedDevice]:
+    """Do `work` for each device in a thread of its own; gives those for which it was not done within `timeout_s`."""
+    # Daemon threads: a driver that hangs must not keep the process from ending.
+    threads = [
+        (device, Thread(target=work, args=(device,), name=f"gateway-{device.name}", daemon=True)) for device in devices
+    ]
+    for _, thread in threads:
+        thread.start()
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    for _, thread in threads:
+        thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+    return [device for device, thread in threads if thread.is_alive()]

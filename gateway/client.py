@@ -26,11 +26,12 @@ def connect(
     """A connection to the server at a URL (`tcp://host:port`, `unix:///path`, `ssh://host`, `serial:///dev/ttyUSB0`,
     `pipe:command`), or to the gateway of that name on the LAN.
 
-    `service` is what this side shows to the peer, `config` overrides keys of DEFAULT_CONFIG, `timeout` bounds finding and
-    reaching the peer. Raises ConfigError for a wrong URL, NotFound or Ambiguous for a name, LinkDown if nobody answers.
+    `service` is what this side shows to the peer, `config` overrides keys of DEFAULT_CONFIG, `timeout` bounds finding
+    and reaching the peer. Raises ConfigError for a wrong URL, NotFound or Ambiguous for a name, LinkDown if nobody
+    answers.
     """
     if not is_url(url_or_name):
-        from gateway.discovery import resolve  # noqa: PLC0415 - zeroconf is loaded only where a name is looked up
+        from gateway.discovery import resolve
 
         url_or_name = resolve(url_or_name, timeout)
     bounds = limits or Limits()
@@ -39,7 +40,9 @@ def connect(
 
 
 def discover(timeout: float = 2.0) -> list[FoundGateway]:
-    """The gateways that answer on the LAN within `timeout` seconds, and those with a fixed address in the user's config."""
-    from gateway.discovery import browse  # noqa: PLC0415
+    """The gateways that answer on the LAN within `timeout` seconds, and those with a fixed address in the user's
+    config.
+    """
+    from gateway.discovery import browse
 
     return browse(timeout)

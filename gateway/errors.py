@@ -58,9 +58,7 @@ class LimitExceeded(ProtocolError):
     code = "limit-exceeded"
 
     def __init__(self, what: str, *, actual: int | float, allowed: int | float) -> None:
-        super().__init__(
-            f"{what}: {actual} is over the limit of {allowed}", what=what, actual=actual, allowed=allowed
-        )
+        super().__init__(f"{what}: {actual} is over the limit of {allowed}", what=what, actual=actual, allowed=allowed)
 
 
 class LinkDown(GatewayError, EOFError):

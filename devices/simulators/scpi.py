@@ -220,7 +220,7 @@ def _pieces(data: bytes | bytearray) -> Iterator[tuple[int, bytes, bool]]:
     while position < len(data):
         size = 1
         here = bytes(data[position : position + 1])
-        if here == quote or here == b"\n":
+        if here in (quote, b"\n"):
             quote = b""
         elif not quote and here in b"\"'":
             quote = here

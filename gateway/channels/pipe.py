@@ -209,13 +209,12 @@ def stdio_channel(limits: Limits | None = None, *, compress: bool = False) -> Ch
     """
     if os.isatty(0) or os.isatty(1):
         raise ConfigError("standard input and output are a terminal; this is meant to be started by pipe: or ssh://")
-    read_fd, write_fd = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDWR)
+    if nothing == 2:  # started without a standard error: now it has one that leads nowhere
+        nothing = os.dup(nothing)
+    read_fd, write_fd = os.dup(0), os.dup(1)
     os.dup2(nothing, 0)
-    try:
-        os.dup2(2, 1)
-    except OSError:
-        os.dup2(nothing, 1)  # started without a standard error
+    os.dup2(2, 1)
     os.close(nothing)
     if sys.stdout is not None:
         sys.stdout.flush()  # what was printed before

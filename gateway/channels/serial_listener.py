@@ -58,9 +58,9 @@ class SerialChannel(StreamChannel):
         on_close: Callable[[bytes | None], None],
     ) -> None:
         super().__init__(stream, limits, compress=compress)
-        decoder = LineDecoder(limits)
-        decoder.receive(unread)
-        self._decoder = self._line = decoder
+        self._decoder = self._line = LineDecoder(limits)
+        self._line.receive(unread)
+        self._progress_at = monotonic()
         self._on_close = on_close
         self._damaged = False
         self._closing = threading.Lock()
@@ -83,7 +83,7 @@ class SerialChannel(StreamChannel):
 class SerialListener(Listener):
     """Listens on the port of `url`, and keeps it open between channels. One channel lives at a time.
 
-    Making one raises as `open_port` does. `fileno` is a descriptor of its own: the live channel's can be waited on as well.
+    Making one raises as `open_port` does. `fileno` is a descriptor of its own, beside the live channel's.
     """
 
     def __init__(self, url: ChannelUrl[SerialOptions], limits: Limits) -> None:

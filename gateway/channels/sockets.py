@@ -12,8 +12,10 @@ from typing import Final
 from gateway.channels.stream import Stream
 from gateway.errors import LinkDown
 
-TICK_S: Final = 0.5
-"""SO_RCVTIMEO of a socket: a blocking read looks at its deadline this often. A shorter wait polls first."""
+TICK_S: Final = 0.02
+"""SO_RCVTIMEO of a socket: a blocking read looks at its deadline this often. A shorter wait polls first.
+
+It is also how long a worker lingers on a connection (reactor.LINGER_S), so that lingering is one system call too."""
 _DONTWAIT: Final = socket.MSG_DONTWAIT
 _QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None)
 
@@ -32,7 +34,10 @@ class SocketStream(Stream):
     def read(self, size: int, timeout: float | None) -> bytes | None:
         try:
             if timeout is None or timeout >= TICK_S:
-                chunk = self._read_ticking(size, timeout)
+                try:
+                    chunk = self._recv(size)
+                except BlockingIOError:
+                    chunk = self._read_on(size, timeout)
             elif timeout == 0 or self.wait_readable(timeout):
                 chunk = self._recv(size, _DONTWAIT)
             else:
@@ -47,20 +52,17 @@ class SocketStream(Stream):
             self._acknowledge()
         return chunk
 
-    def _read_ticking(self, size: int, timeout: float | None) -> bytes:
-        """A plain blocking `recv`, which SO_RCVTIMEO interrupts so that the deadline is kept."""
-        deadline = None
+    def _read_on(self, size: int, timeout: float | None) -> bytes:
+        """Go on with a blocking read that SO_RCVTIMEO has interrupted once; BlockingIOError when its time is over."""
+        # The first tick has passed before the clock is read at all: that keeps the common case short.
+        deadline = None if timeout is None else monotonic() - TICK_S + timeout
         while True:
-            try:
+            remaining = TICK_S if deadline is None else deadline - monotonic()
+            if remaining < TICK_S:
+                self.wait_readable(max(0.0, remaining))
+                return self._recv(size, _DONTWAIT)
+            with contextlib.suppress(BlockingIOError):
                 return self._recv(size)
-            except BlockingIOError:
-                if timeout is not None:
-                    now = monotonic()
-                    # The first tick has passed before the clock was read at all: that is what keeps the common case short.
-                    deadline = deadline or now - TICK_S + timeout
-                    if now + TICK_S > deadline:
-                        self.wait_readable(max(0.0, deadline - now))
-                        return self._recv(size, _DONTWAIT)
 
     def _acknowledge(self) -> None:
         # A stock peer leaves Nagle on: its second small write waits for our ACK, up to 40 ms without this.

@@ -9,12 +9,12 @@ from typing import Final
 from gateway.channels.base import Channel
 from gateway.errors import LinkDown, ProtocolError
 from gateway.limits import Limits
-from gateway.protocol.framing import FrameDecoder, frame
+from gateway.protocol.framing import FrameDecoder, frame, whole_message
 
 CHUNK: Final = 65536
 LARGE_CHUNK: Final = 1024 * 1024
 TURN_S: Final = 0.01
-"""How far over its timeout `recv_within` goes on while bytes keep coming without a message among them: heartbeats, say."""
+"""How far over its timeout `recv_within` goes on while bytes come that are no message yet, such as heartbeats."""
 
 
 class Stream(ABC):
@@ -71,9 +71,10 @@ class StreamChannel(Channel):
         self._decoder = FrameDecoder(self._limits)
         self._progress_at = 0.0
         self._read = stream.read
+        self._write = stream.write
 
     def send(self, data: bytes) -> None:
-        self._stream.write(frame(data, self._limits, compress=self._compress), self._limits.progress_s)
+        self._write(frame(data, self._limits, compress=self._compress), self._limits.progress_s)
 
     def send_many(self, messages: list[bytes]) -> None:
         frames = [frame(message, self._limits, compress=self._compress) for message in messages]
@@ -90,10 +91,17 @@ class StreamChannel(Channel):
         message = decoder.next_message() if decoder.begun else None
         if message is not None:
             return message
-        deadline = monotonic() + timeout if timeout else None
+        deadline = None
         wait = timeout
         while True:
-            chunk = self._read_rest(wait) if decoder.begun else self._read(CHUNK, wait)
+            if decoder.begun:
+                chunk = self._read_rest(wait)
+            else:
+                chunk = self._read(CHUNK, wait)
+                if chunk is not None:
+                    message = whole_message(chunk, self._limits)
+                    if message is not None:
+                        return message
             if chunk is None:
                 return None
             decoder.receive(chunk)
@@ -104,7 +112,7 @@ class StreamChannel(Channel):
                 return message
             if timeout is not None:
                 now = monotonic()
-                deadline = deadline or now
+                deadline = deadline or now + timeout
                 if now > deadline + TURN_S:
                     return None
                 wait = max(0.0, deadline - now)

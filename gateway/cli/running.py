@@ -6,7 +6,8 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final
@@ -22,17 +23,26 @@ _SIGNALS: Final = ("SIGINT", "SIGTERM", "SIGHUP")
 """Ctrl-C, a service manager, and a terminal that was closed: each must leave the devices in their safe state."""
 
 
+ADVERTISE_S: Final = 3.0
+"""Being advertised takes about 1.5 s; a network where it takes longer must not hide that the gateway serves."""
+
+
 class Stop:
     """Set by the first signal; a gateway then closes undisturbed by further ones."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
         self._signal = 0
+        self.interrupts = True
+        """Whether the first signal raises KeyboardInterrupt too: for as long as nothing looks at the Stop."""
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """The signal handler."""
+        interrupts, self.interrupts = self.interrupts, False
         self._signal = self._signal or number
         self._event.set()
+        if interrupts:
+            raise KeyboardInterrupt
 
     @property
     def is_set(self) -> bool:
@@ -74,6 +84,47 @@ def log_to_stderr(screen: Screen, level: str) -> None:
     if level != "debug":
         # zeroconf's own words are about packets; ours about them are in gateway.discovery.
         logging.getLogger("zeroconf").setLevel(logging.ERROR)
+
+
+def run(
+    screen: Screen, gateway: Gateway, body: Callable[[Stop], None], start: Callable[[], object] | None = None
+) -> Exit:
+    """Start the gateway (with `start` in place of its own), run `body`, close the gateway. The exit code.
+
+    Signals end the start at once; `body` has to look at its `Stop`, or to set `interrupts` where it does not.
+    """
+    with stop_signals() as stop:
+        try:
+            with screen.busy("opening the devices"):
+                (start or gateway.start)()
+            stop.interrupts = False
+            body(stop)
+        except KeyboardInterrupt:
+            if not stop.is_set:
+                raise
+        finally:
+            stop.interrupts = False
+            gateway.close()
+        return farewell(screen, gateway, stop)
+
+
+def wait_advertised(screen: Screen, gateway: Gateway, stop: Stop) -> None:
+    """Wait until it is advertised, or for as long as that usually takes, or until a signal comes."""
+    deadline = time.monotonic() + ADVERTISE_S
+    with screen.busy("advertising"):
+        while gateway.advertises and time.monotonic() < deadline and not stop.is_set:
+            if gateway.wait_advertised(0.1):
+                return
+
+
+def farewell(screen: Screen, gateway: Gateway, stop: Stop) -> Exit:
+    """Say how the devices of a closed gateway were left. The exit code."""
+    unsafe = [device.name for device in gateway.devices if device.unsafe]
+    if unsafe:
+        screen.note(f"stopped; may not be in their safe state: {', '.join(unsafe)} (see above)", style="bold red")
+        return Exit.RAISED
+    screen.line("stopped; the devices are in their safe state")
+    return stop.exit
 
 
 def announce(screen: Screen, running: Gateway) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from gateway import config as configuration
-from gateway.app import ADVERTISE_S, build
+from gateway.app import build
 from gateway.cli.main import subcommand
-from gateway.cli.running import announce, log_to_stderr, stop_signals
+from gateway.cli.running import Stop, announce, log_to_stderr, run, wait_advertised
 from gateway.cli.screen import Screen
 
 
@@ -26,12 +26,11 @@ def command(ctx: click.Context, screen: Screen, config: str) -> None:
     settings = configuration.load(config)
     log_to_stderr(screen, settings.gateway.log_level)
     gateway = build(settings)
-    with stop_signals() as stop:
-        with gateway:
-            with screen.busy("advertising"):
-                _until_advertised(gateway, stop)
-            if not stop.is_set:
-                announce(screen, gateway)
-            stop.wait()
-        screen.line("stopped; the devices are in their safe state" if not gateway.problems else "stopped")
-    ctx.exit(stop.exit)
+
+    def body(stop: Stop) -> None:
+        wait_advertised(screen, gateway, stop)
+        if not stop.is_set:
+            announce(screen, gateway)
+        stop.wait()
+
+    ctx.exit(run(screen, gateway, body))

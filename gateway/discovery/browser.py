@@ -33,7 +33,7 @@ from gateway.discovery.loop_thread import LoopThread, finish
 from gateway.discovery.static import static_gateways, without_password
 
 MAX_GATEWAYS: Final = 256
-"""Names heard on one interface; more are not looked at."""
+"""So many are kept, and so many are asked for what their first answer lacked."""
 TICK_S: Final = 0.1
 
 log = logging.getLogger("gateway.discovery")
@@ -161,14 +161,17 @@ class _Search:
             await mdns.zeroconf.async_wait_for_start()
             hear_only(mdns.zeroconf, [interface])
             changed = partial(self._changed, interface)
-            # A multicast question: the answer to a unicast one may reach any program that shares the port.
-            browser = AsyncServiceBrowser(
-                mdns.zeroconf, SERVICE_TYPE, handlers=[changed], question_type=DNSQuestionType.QM
-            )
+            # One asks for a unicast answer first, which comes at once; but on one machine it may reach another program
+            # that shares the port. A multicast answer always comes, though a second late if there was one just before.
+            browsers = [
+                AsyncServiceBrowser(mdns.zeroconf, SERVICE_TYPE, handlers=[changed], question_type=kind)
+                for kind in (None, DNSQuestionType.QM)
+            ]
             try:
                 await asyncio.Event().wait()
             finally:
-                await browser.async_cancel()
+                for browser in browsers:
+                    await browser.async_cancel()
         except zeroconf.Error as problem:
             self._troubles.append(f"{interface.address}: {problem!r}")
         finally:
@@ -182,11 +185,6 @@ class _Search:
         if state_change is ServiceStateChange.Removed:
             self._heard.pop(key, None)
             return
-        if key not in self._heard and len(self._heard) + len(self._asking) >= MAX_GATEWAYS:
-            if not self._full:
-                log.warning("more than %d gateways on the network; the rest is left out", MAX_GATEWAYS)
-            self._full = True
-            return
         try:
             info = AsyncServiceInfo(SERVICE_TYPE, name)
         except Exception as problem:  # noqa: BLE001 - a name from the network; zeroconf's checks raise many kinds
@@ -194,7 +192,7 @@ class _Search:
             return
         if info.load_from_cache(zeroconf):
             self._take(interface, key, info)
-        elif key not in self._asking:
+        elif key not in self._asking and len(self._asking) < MAX_GATEWAYS:
             self._asking[key] = asyncio.ensure_future(self._ask(interface, key, info, zeroconf))
 
     async def _ask(self, interface: Interface, key: tuple[str, str], info: AsyncServiceInfo, mdns: Zeroconf) -> None:
@@ -207,10 +205,16 @@ class _Search:
 
     def _take(self, interface: Interface, key: tuple[str, str], info: AsyncServiceInfo) -> None:
         try:
-            self._heard[key] = _found(info, interface, self._networks)
+            gateway = _found(info, interface, self._networks)
         except ValueError as problem:
             log.debug("skipped %r heard on %s: %s", info.name[:80], interface.address, problem)
             self._heard.pop(key, None)
+            return
+        if key in self._heard or len(self._heard) < MAX_GATEWAYS:
+            self._heard[key] = gateway
+        elif not self._full:
+            self._full = True
+            log.warning("more than %d gateways on the network; the rest is left out", MAX_GATEWAYS)
 
     def _found(self) -> list[FoundGateway]:
         return merged([*self._heard.values(), *self._fixed])

@@ -53,7 +53,7 @@ class Interface:
         ip = ipaddress.ip_address(source[0].partition("%")[0])
         if isinstance(ip, ipaddress.IPv6Address):
             if ip.is_link_local:
-                return source[3] == self.index
+                return bool(source[3] == self.index)
             ip = ip.ipv4_mapped or ip  # what IPv4 looks like on a socket for both
         return any(ip in network for network in self.networks)
 
@@ -164,7 +164,7 @@ def refusal(interface: Interface) -> str | None:
 
 
 def hear_only(zeroconf: Zeroconf, interfaces: Sequence[Interface]) -> None:
-    """Have a started `zeroconf` drop what did not come from a network of `interfaces` (RFC 6762 section 11).
+    """Have a just started `zeroconf` drop what did not come from a network of `interfaces` (RFC 6762 section 11).
 
     On Linux a socket bound to the wildcard gets what *any* program of the machine has joined, on any interface: a
     gateway that is bound to loopback would answer the LAN, and a browser could not tell where an answer came from.
@@ -174,6 +174,10 @@ def hear_only(zeroconf: Zeroconf, interfaces: Sequence[Interface]) -> None:
     for reader in zeroconf.engine.readers:
         transport = reader.transport
         transport.set_protocol(_OnLink(cast(asyncio.DatagramProtocol, transport.get_protocol()), interfaces))
+    # Its sockets were open before this: forget what came in meanwhile.
+    cache = zeroconf.cache
+    for name in cache.names():
+        cache.async_remove_records(cache.async_entries_with_name(name))
 
 
 class _OnLink(asyncio.DatagramProtocol):

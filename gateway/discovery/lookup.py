@@ -11,7 +11,9 @@ from gateway.discovery.static import ENVIRONMENT, gateways_file, static_gateways
 from gateway.errors import Ambiguous, NotFound
 
 GRACE_S: Final = 0.25
-"""After the first match, so long is waited for a second one of the same name on another network."""
+"""After the name was seen, so long is waited for a second one on another network."""
+OTHER_CASE_GRACE_S: Final = 1.0
+"""The same after a name that differs in case, for the one in exactly this spelling."""
 MAX_LISTED: Final = 10
 
 
@@ -31,12 +33,13 @@ def resolve(
     fixed = static_gateways() if static is None else static
     if name in fixed:
         return fixed[name]
-    first_seen: list[float] = []
+    first_seen: dict[bool, float] = {}
 
     def enough(found: list[FoundGateway]) -> bool:
-        if any(gateway.name == name for gateway in found):
-            first_seen.append(time.monotonic())
-        return bool(first_seen) and time.monotonic() - first_seen[0] >= GRACE_S
+        now = time.monotonic()
+        for gateway in _matches(found, name):
+            first_seen.setdefault(gateway.name == name, now)
+        return now - first_seen.get(True, now) >= GRACE_S or now - first_seen.get(False, now) >= OTHER_CASE_GRACE_S
 
     seen = survey(timeout_s, interfaces, until=enough, static=fixed)
     matches = _matches(seen.gateways, name)

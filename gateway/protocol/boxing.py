@@ -9,8 +9,8 @@
 `id_pack` is `(name, class id, instance id)`. Our ids are counters of one connection: never an address, never another
 connection's, so a proxy that is passed on through a second connection can't alias another object there.
 
-Owner's side: every send of an object adds one to its count, DEL(n) takes n away, at zero it is let go. Receiver's side: a
-proxy counts how often it was received and gives all of that back when it dies. Both follow the order of the wire.
+Owner's side: every send of an object adds one to its count, DEL(n) takes n away, at zero it is let go. Receiver's side:
+a proxy counts how often it was received and gives all of that back when it dies. Both follow the order of the wire.
 """
 
 from __future__ import annotations
@@ -74,9 +74,7 @@ class Loans:
             loan = self._by_identity.get(id(obj))
             if loan is None:
                 if len(self._by_id_pack) >= self._limits.references:
-                    raise LimitExceeded(
-                        "references", actual=len(self._by_id_pack) + 1, allowed=self._limits.references
-                    )
+                    raise LimitExceeded("references", actual=len(self._by_id_pack) + 1, allowed=self._limits.references)
                 loan = Loan(obj, self._id_pack(obj), owner)
                 self._by_identity[id(obj)] = self._by_id_pack[loan.id_pack] = loan
             loan.count += 1
@@ -129,8 +127,8 @@ def _class_name(cls: type) -> str:
 class Boxing:
     """Both directions for one connection: objects to box bytes, decoded boxes to objects.
 
-    `proxy_for(id_pack)` makes a proxy of an object of the peer, `stand_in(value)` gives what is sent for a value that the
-    front wants to replace; `copies` is switched on once both ends agreed.
+    `proxy_for(id_pack)` makes a proxy of an object of the peer, `stand_in(value)` gives what is sent for a value that
+    the front wants to replace; `copies` is switched on once both ends agreed.
     """
 
     def __init__(
@@ -202,7 +200,7 @@ class Boxing:
             self.proxies[id_pack] = proxy
         else:
             object.__setattr__(proxy, "____refcount__", proxy.____refcount__ + 1)
-        if not type(proxy).____known__:  # type: ignore[attr-defined]
+        if not type(proxy).____known__:
             new.append(proxy)
         return proxy
 

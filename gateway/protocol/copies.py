@@ -31,7 +31,7 @@ _SIMPLE: Final = frozenset({str, int, bytes, float, bool, type(None)})
 
 
 def take(value: Any) -> tuple[str, Any] | None:
-    """`(kind, data)` for what can go by value, None for what can't. Exact types only: a subclass keeps its behaviour."""
+    """`(kind, data)` of what can go by value, else None. Exact types only: a subclass keeps its behaviour."""
     cls = type(value)
     if cls is list:
         return "list", tuple(value)
@@ -92,7 +92,7 @@ def _array(dtype: Any, shape: Any, raw: Any) -> Any:
     if len(shape) > _DIMENSIONS or not all(type(size) is int and size >= 0 for size in shape):
         raise ProtocolError(f"an array by value has no shape {shape!r:.80}")
     try:
-        import numpy  # noqa: PLC0415 - optional: only where an array arrives
+        import numpy
     except ImportError:
         return _nested(_items(dtype, raw), shape)
     parsed = numpy.dtype(dtype)
@@ -120,7 +120,8 @@ def _nested(items: list[Any], shape: tuple[int, ...]) -> Any:
 
 
 def degrade(value: Any) -> Any:
-    """The nearest plain value for a peer that knows no containers by value: tuples for lists and arrays, pairs kept in dicts.
+    """The nearest plain value for a peer that knows no containers by value: tuples for lists and arrays, pairs kept in
+    dicts.
 
     A list, set or array becomes a (nested) tuple or frozenset; other objects are given back as they are.
     """

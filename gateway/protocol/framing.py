@@ -42,16 +42,25 @@ def frame(data: bytes, limits: Limits, *, compress: bool = False) -> bytes:
 
 
 def _checked_header(data: bytes, flag: int, limits: Limits) -> bytes:
-    if len(data) > limits.frame:
-        raise LimitExceeded("frame", actual=len(data), allowed=limits.frame)
-    return _pack_header(len(data), flag)
+    size = len(data)
+    if size > limits.frame:
+        raise LimitExceeded("frame", actual=size, allowed=limits.frame)
+    return _pack_header(size, flag)
+
+
+def whole_message(chunk: bytes, limits: Limits) -> bytes | None:
+    """The message, where `chunk` is exactly one plain frame around one: the common case, at the price of a slice."""
+    length = len(chunk) - OVERHEAD
+    if 0 < length <= limits.frame and chunk[-1] == 0x0A and _unpack_header(chunk) == (length, 0):
+        return chunk[HEADER_SIZE:-1]
+    return None
 
 
 class FrameDecoder:
     """Bytes in, messages out; holds at most one begun frame.
 
-    `receive` takes what came in, `next_message` gives the messages one by one. A damaged frame raises ProtocolError, a too
-    large one LimitExceeded, before its data is awaited; the stream can't be followed after either.
+    `receive` takes what came in, `next_message` gives the messages one by one. A damaged frame raises ProtocolError, a
+    too large one LimitExceeded, before its data is awaited; the stream can't be followed after either.
     """
 
     __slots__ = ("_buffer", "_limits", "_pos", "_tail", "_tail_size", "_wanted")
@@ -107,7 +116,9 @@ class FrameDecoder:
             if end >= len(self._buffer):
                 continue
             if self._buffer[end] != 0x0A:
-                raise ProtocolError(f"frame ends in 0x{self._buffer[end]:02x}, not 0x0a; bytes were lost or it is no RPyC peer")
+                raise ProtocolError(
+                    f"frame ends in 0x{self._buffer[end]:02x}, not 0x0a; bytes were lost or it is no RPyC peer"
+                )
             data = self._buffer[start:end]
             self._pos = end + 1
             self._wanted = HEADER_SIZE

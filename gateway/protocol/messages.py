@@ -1,8 +1,8 @@
 """Messages: requests, replies and exceptions as bytes, in the dialects that peers speak.
 
-    rpyc 6.x         type u8 | brine (seq, args)                             type 1 REQUEST, 2 REPLY, 3 EXCEPTION
-    rpyc 4.1 to 5.x  brine (type, seq, args)                                 begins with 0x12
-    bind_threads     sender's thread u64 | addressed thread u64 | as 6.x     begins with 0x00: no thread id is that large
+    rpyc 6.x         type u8 | brine (seq, args)                             type 1 REQUEST, 2 REPLY, 3 EXCEPTION rpyc
+    4.1 to 5.x  brine (type, seq, args)                                 begins with 0x12 bind_threads     sender's
+    thread u64 | addressed thread u64 | as 6.x     begins with 0x00: no thread id is that large
 
 REQUEST args = (handler, box of the arguments), REPLY args = box, EXCEPTION args = what vinegar made.
 """
@@ -10,7 +10,7 @@ REQUEST args = (handler, box of the arguments), REPLY args = box, EXCEPTION args
 from __future__ import annotations
 
 from struct import Struct
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from gateway.errors import ProtocolError
 from gateway.limits import Limits
@@ -22,20 +22,12 @@ UNBOUND: Final = 0
 """A thread id that addresses whichever thread is free."""
 
 
-class Message(NamedTuple):
-    """One message, its args still boxed."""
-
-    type: int
-    seq: int
-    args: Any
-    threads: tuple[int, int] | None
-    """`(sender's thread, addressed thread)` of a bind_threads peer."""
-
-
 RPYC6: Final = {REQUEST: b"\x01\x11", REPLY: b"\x02\x11", EXCEPTION: b"\x03\x11"}
 RPYC5: Final = {REQUEST: b"\x12\x51", REPLY: b"\x12\x52", EXCEPTION: b"\x12\x53"}
 """A dialect: how a message begins, before its sequence number."""
 _SMALL_INTS: Final = [bytes((number + 0x50,)) for number in range(160)]
+REMEMBERED: Final = 256
+REMEMBERED_SIZE: Final = 256
 _TYPES: Final = frozenset({REQUEST, REPLY, EXCEPTION})
 
 
@@ -52,8 +44,63 @@ def dialect_of(message: bytes) -> dict[int, bytes]:
     return RPYC5 if message[0] == 0x12 else RPYC6
 
 
-def decode(message: bytes, limits: Limits) -> Message:
-    """Raises ProtocolError (BrineError, LimitExceeded) for what is no message; the connection can't go on then."""
+class MessageDecoder:
+    """Decodes the messages of one peer, and remembers the args of the latest short ones.
+
+    Who polls an instrument sends the same bytes again and again, but for the sequence number; what they decode to is
+    immutable, so it can be used again.
+    """
+
+    __slots__ = ("_limits", "_remembered")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._remembered: dict[bytes, Any] = {}
+
+    def decode(self, message: bytes) -> tuple[int, int, Any, tuple[int, int] | None]:
+        """`(type, seq, args, threads)`: args still boxed; threads is (sender's, addressed) with a bind_threads peer.
+
+        Raises ProtocolError (BrineError, LimitExceeded) for what is no message; the connection can't go on then.
+        """
+        first = message[0]
+        if first == REQUEST and len(message) < REMEMBERED_SIZE:
+            place = _after_seq(message)
+            if place is not None:
+                seq, start = place
+                body = message[start:]
+                args = self._remembered.get(body)
+                if args is None:
+                    args = load(body, 0, self._limits)
+                    if len(self._remembered) >= REMEMBERED:
+                        self._remembered.clear()
+                    self._remembered[body] = args
+                return first, seq, args, None
+        if first in _TYPES:
+            value = load(message, 1, self._limits)
+            if type(value) is tuple and len(value) == 2:
+                seq, args = value
+                if type(seq) is int and seq >= 0:
+                    return first, seq, args, None
+            raise ProtocolError("a message is a type and (seq, args), seq from 0 on")
+        return _decode_other(message, self._limits)
+
+
+def _after_seq(message: bytes) -> tuple[int, int] | None:
+    """`(seq, where the args begin)` of a message of two parts; None where it is written in any other way."""
+    if len(message) > 4 and message[1] == 0x11:
+        tag = message[2]
+        if 0x50 <= tag <= 0xEF:
+            return tag - 0x50, 3
+        if tag == 0x16:
+            end = 4 + message[3]
+            digits = message[4:end]
+            if digits.isdigit() and digits[0] != 0x30 and len(digits) < 20:
+                return int(digits), end
+    return None
+
+
+def _decode_other(message: bytes, limits: Limits) -> tuple[int, int, Any, tuple[int, int] | None]:
+    """The rarer dialects."""
     first = message[0]
     threads = None
     start = 1
@@ -75,4 +122,4 @@ def decode(message: bytes, limits: Limits) -> Message:
         raise ProtocolError(f"message type 0x{first:02x}: the peer speaks no RPyC that is known here")
     if type(seq) is not int or seq < 0 or type(first) is not int or first not in _TYPES:
         raise ProtocolError(f"message type {first!r:.20} with sequence number {seq!r:.40}")
-    return Message(first, seq, args, threads)
+    return first, seq, args, threads

@@ -1,10 +1,9 @@
-"""What both ends know about proxies without asking: the proxy's slots, its local names, and RPyC's builtin class names."""
+"""What both ends know of proxies without asking: their slots, their local names, RPyC's builtin class names."""
 
 from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Iterable
 from typing import Any, ClassVar, Final
 
 IdPack = tuple[str, int, int]
@@ -31,10 +30,10 @@ class Netref:
 
 
 LOCAL_NAMES: Final = frozenset(
-    """____conn__ ____id_pack__ ____refcount__ ____boxes__ __class__ __cmp__ __del__ __delattr__ __dir__ __doc__ __getattr__
-    __getattribute__ __hash__ __instancecheck__ __init__ __init_subclass__ __subclasshook__ __metaclass__ __module__
-    __new__ __reduce__ __reduce_ex__ __getstate__ __repr__ __setattr__ __sizeof__ __slots__ __str__ __weakref__
-    __dict__ __methods__ __exit__ __eq__ __ne__ __lt__ __gt__ __le__ __ge__ __array_struct__
+    """____conn__ ____id_pack__ ____refcount__ ____boxes__ __class__ __cmp__ __del__ __delattr__ __dir__ __doc__
+    __getattr__ __getattribute__ __hash__ __instancecheck__ __init__ __init_subclass__ __subclasshook__ __metaclass__
+    __module__ __new__ __reduce__ __reduce_ex__ __getstate__ __repr__ __setattr__ __sizeof__ __slots__ __str__
+    __weakref__ __dict__ __methods__ __exit__ __eq__ __ne__ __lt__ __gt__ __le__ __ge__ __array_struct__
     __array_interface__""".split()
 )
 """Names that a proxy answers itself: an owner's method of that name never replaces them."""
@@ -45,10 +44,9 @@ NEVER_REMOTE: Final = frozenset({"__array_struct__", "__array_interface__"})
 
 def methods_of(obj: object) -> Methods:
     """The routines of an object's class, for INSPECT: a class shows its metaclass's and its own."""
+    bases: list[type] = list(reversed(type(obj).__mro__))
     if isinstance(obj, type):
-        bases: Iterable[type] = (*reversed(type(obj).__mro__), *reversed(obj.__mro__))
-    else:
-        bases = reversed(type(obj).__mro__)
+        bases += reversed(type.mro(obj))
     members: dict[str, Any] = {}
     for base in bases:
         members.update(vars(base))

@@ -16,8 +16,8 @@ from gateway.limits import Limits
 from gateway.protocol import vinegar
 from gateway.protocol.boxing import Boxing, Loan, tuple_of
 from gateway.protocol.brine import Unencodable, dump
-from gateway.protocol.constants import EXCEPTION, REPLY, REQUEST, Handler
-from gateway.protocol.messages import RPYC6, THREADS, decode, dialect_of, encode_int
+from gateway.protocol.constants import EXCEPTION, LABEL_VALUE, REPLY, REQUEST, Handler
+from gateway.protocol.messages import RPYC6, THREADS, MessageDecoder, dialect_of, encode_int
 from gateway.protocol.netref import IdPack, Netref
 from gateway.protocol.schemas import SCHEMAS
 
@@ -30,12 +30,13 @@ COPIES: Final = "copies"
 """Feature: understands containers and arrays by value."""
 FEATURES: Final = frozenset({COPIES})
 
-_HANDLERS: Final = {int(handler): handler for handler in Handler}
+_HANDLERS: Final = {int(handler): (handler, SCHEMAS[handler]) for handler in Handler}
+_DEL: Final = int(Handler.DEL)
 _BOX_VALUE: Final = b"\x11\x51"
 
 
 class Request(NamedTuple):
-    """The peer asks. `args` are checked and unboxed; `target` is the loan that args[0] names, if the handler has one."""
+    """The peer asks. `args` are checked and unboxed; `target` is the loan of args[0], if the handler has a target."""
 
     seq: int
     handler: Handler
@@ -71,8 +72,8 @@ _NOTHING: list[Netref] = []
 class Peer:
     """The machine that joins codec, boxes, schemas and vinegar.
 
-    `connection` is what a proxy's `____conn__` will be, `proxy_for` makes proxies, `lock` guards the loans, `config` is the
-    seed's (its exception keys are used here), `stand_in` is Boxing's.
+    `connection` is what a proxy's `____conn__` will be, `proxy_for` makes proxies, `lock` guards the loans, `config` is
+    the seed's (its exception keys are used here), `stand_in` is Boxing's.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Peer:
         self._sequence = count()
         self._heads = RPYC6
         self._recognised = False
+        self._decode = MessageDecoder(limits).decode
         self.boxing = Boxing(connection, proxy_for, limits, lock, stand_in)
         self.features: frozenset[str] | None = None
         """What the peer announced in HELLO; None while it hasn't."""
@@ -99,9 +101,7 @@ class Peer:
         """`(seq, message)` of a request. Raises Unencodable or LimitExceeded for arguments that can't be sent."""
         return self.request_boxed(handler, self.boxing.box(args), threads)
 
-    def request_boxed(
-        self, handler: int, box: bytes, threads: tuple[int, int] | None = None
-    ) -> tuple[int, bytes]:
+    def request_boxed(self, handler: int, box: bytes, threads: tuple[int, int] | None = None) -> tuple[int, bytes]:
         """The same with arguments that are a box already."""
         seq = next(self._sequence)
         return seq, self._encode(REQUEST, seq, b"\x11" + encode_int(handler) + box, threads)
@@ -155,7 +155,7 @@ class Peer:
         if not self._recognised:
             self._recognised = True
             self._heads = dialect_of(message)
-        kind, seq, args, threads = decode(message, self._limits)
+        kind, seq, args, threads = self._decode(message)
         if kind == REQUEST:
             return self._receive_request(seq, args, threads)
         if kind == REPLY:
@@ -165,15 +165,17 @@ class Peer:
     def _receive_request(self, seq: int, args: Any, threads: tuple[int, int] | None) -> Request | Refused:
         if type(args) is not tuple or len(args) != 2 or type(args[0]) is not int:
             raise ProtocolError("the args of a request are (handler, box)")
+        number, box = args
         new: list[Netref] = []
         try:
-            handler = _HANDLERS.get(args[0])
-            if handler is None:
-                raise ProtocolError(f"there is no handler {args[0]}")
-            arguments = SCHEMAS[handler].read(self.boxing, args[1], new, self._limits)
+            known = _HANDLERS.get(number)
+            if known is None:
+                raise ProtocolError(f"there is no handler {number}")
+            handler, schema = known
+            arguments = schema.read(self.boxing, box, new, self._limits)
         except GatewayError as error:
             return Refused(seq, error, threads)
-        if handler is Handler.DEL:
+        if number == _DEL:
             self.boxing.loans.release(*arguments)
             arguments = []
         target = None
@@ -183,6 +185,8 @@ class Peer:
         return Request(seq, handler, arguments, target, threads, new)
 
     def _receive_reply(self, seq: int, box: Any) -> Answer:
+        if type(box) is tuple and len(box) == 2 and box[0] == LABEL_VALUE:
+            return Answer(seq, box[1], None, _NOTHING)
         new: list[Netref] = []
         try:
             return Answer(seq, self.boxing.unbox(box, new), None, new)
@@ -204,4 +208,3 @@ class Peer:
         """Let go of everything that belongs to the peer. The Peer is of no use afterwards."""
         self.boxing.loans.clear()
         self.boxing.proxies.clear()
-

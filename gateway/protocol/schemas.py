@@ -133,15 +133,48 @@ class Schema:
         return read + list(self._defaults[-missing:]) if missing else read
 
 
-SCHEMAS: Final = {
+class CallSchema:
+    """The arguments of CALL or CALLATTR. The usual form - all but the target by value, no keywords - is read at once."""
+
+    __slots__ = ("_general", "_named")
+
+    def __init__(self, general: Schema, *, named: bool) -> None:
+        self._general = general
+        self._named = named
+
+    def read(self, boxing: Boxing, box: Any, new: list[Netref], limits: Limits) -> list[Any]:
+        try:
+            if self._named:
+                label, ((target, id_pack), (named, name), (given, args), keywords) = box
+            else:
+                label, ((target, id_pack), (given, args), keywords) = box
+                named, name = LABEL_VALUE, ""
+            if (
+                (label, target, named, given) == _USUAL
+                and keywords == _NO_KEYWORDS
+                and type(name) is str
+                and len(name) <= limits.name
+                and type(args) is tuple
+            ):
+                loan = boxing.loans.find(id_pack_of(id_pack))
+                return [loan, name, args, {}] if self._named else [loan, args, {}]
+        except (TypeError, ValueError):
+            pass  # not of the usual form
+        return self._general.read(boxing, box, new, limits)
+
+
+_USUAL: Final = (LABEL_TUPLE, LABEL_LOCAL_REF, LABEL_VALUE, LABEL_VALUE)
+_NO_KEYWORDS: Final = (LABEL_VALUE, ())
+
+SCHEMAS: Final[dict[Handler, Schema | CallSchema]] = {
     Handler.PING: Schema(_any),
     Handler.CLOSE: Schema(),
     Handler.GETROOT: Schema(),
     Handler.GETATTR: Schema(_target, _name),
     Handler.DELATTR: Schema(_target, _name),
     Handler.SETATTR: Schema(_target, _name, _any),
-    Handler.CALL: Schema(_target, _args, _kwargs, defaults=({},)),
-    Handler.CALLATTR: Schema(_target, _name, _args, _kwargs, defaults=({},)),
+    Handler.CALL: CallSchema(Schema(_target, _args, _kwargs, defaults=({},)), named=False),
+    Handler.CALLATTR: CallSchema(Schema(_target, _name, _args, _kwargs, defaults=({},)), named=True),
     Handler.REPR: Schema(_target),
     Handler.STR: Schema(_target),
     Handler.CMP: Schema(_target, _any, _name, defaults=("__cmp__",)),

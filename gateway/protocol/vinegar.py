@@ -14,6 +14,7 @@ from __future__ import annotations
 import builtins
 import importlib
 import sys
+from contextlib import suppress
 from typing import Any, Final
 
 from gateway.errors import BY_CODE, GatewayError
@@ -99,8 +100,8 @@ def _value(value: object, limits: Limits) -> object:
 def load(payload: object, config: dict[str, Any], limits: Limits) -> Exception:
     """The exception to raise for what the peer sent, with the remote traceback as a note and as `_remote_tb`.
 
-    `config`: `instantiate_custom_exceptions` and `import_custom_exceptions` of the seed decide whether classes other than
-    builtins and ours are built.
+    `config`: `instantiate_custom_exceptions` and `import_custom_exceptions` of the seed decide whether classes other
+    than builtins and ours are built.
     """
     if payload == EXC_STOP_ITERATION:
         return StopIteration()
@@ -126,7 +127,9 @@ def _is_pair(pair: object) -> bool:
 
 def _build(module: str, name: str, args: tuple[Any, ...], facts: dict[str, Any], config: dict[str, Any]) -> Exception:
     code = facts.get("code")
-    cls = BY_CODE.get(code) if isinstance(code, str) and module in ("builtins", "gateway.errors") else None
+    cls: type[Exception] | None = None
+    if isinstance(code, str) and module in ("builtins", "gateway.errors"):
+        cls = BY_CODE.get(code)
     if cls is None:
         cls = _find_class(module, name, config)
     if cls is not None:
@@ -169,10 +172,8 @@ def _set(error: Exception, key: str, value: object) -> None:
             return
         if value is None and hasattr(error, key):
             return  # a builtin's own default: setting it would change what OSError shows
-        try:
+        with suppress(Exception):  # a read-only or typed attribute keeps its own value
             setattr(error, key, value)
-        except Exception:  # noqa: S110 - a read-only or typed attribute keeps its own value
-            pass
 
 
 def _attach_traceback(error: Exception, text: str) -> None:

@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from threading import Condition, Event, RLock
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from gateway.channels import listen, redacted
 from gateway.channels.base import Channel
@@ -15,7 +15,7 @@ from gateway.errors import GatewayError, LinkDown
 from gateway.limits import Limits
 from gateway.service.service import Service, instance_of
 from gateway.sync.connection import Connection
-from gateway.sync.reactor import REACTOR
+from gateway.sync.reactor import LINGER_S, REACTOR
 from gateway.sync.workers import WORKERS
 
 _log: Final = logging.getLogger(__name__)
@@ -27,8 +27,8 @@ _CLOSE_S: Final = 1.0
 class Server:
     """Serves `service` at `url`: a class makes a new service per connection, an instance is shared by all.
 
-    `config` overrides DEFAULT_CONFIG for every connection. `strict` serves under the device policy: of the service and of
-    all it returns only what is exposed can be reached, whatever the config says. `url` must name an address to be
+    `config` overrides DEFAULT_CONFIG for every connection. `strict` serves under the device policy: of the service and
+    of all it returns only what is exposed can be reached, whatever the config says. `url` must name an address to be
     reachable from other machines; the default is this machine only.
     """
 
@@ -53,7 +53,7 @@ class Server:
         self._ended = Event()
         self._exit: BaseException | None = None
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -88,7 +88,9 @@ class Server:
         REACTOR.add_listener(self._listener.fileno(), self._accept)
 
     def serve_forever(self) -> None:
-        """Serve until `close` is called in another thread, or until a handler's SystemExit or KeyboardInterrupt ends it."""
+        """Serve until `close` is called in another thread, or until a handler's SystemExit or KeyboardInterrupt ends
+        it.
+        """
         self.start()
         self._ended.wait()
         if self._exit is not None:
@@ -124,7 +126,8 @@ class Server:
     def _accept(self) -> None:
         """Take in the peers that wait. Runs in the reactor's thread."""
         listener = self._listener
-        assert listener is not None
+        if listener is None:
+            return
         try:
             while not self._closed:
                 channel = listener.accept()
@@ -158,9 +161,7 @@ class Server:
         config = {**self._config, "endpoints": channel.endpoints}
         if self._strict:
             config["sync_request_timeout"] = self._callback_time(config.get("sync_request_timeout"))
-        conn = Connection(
-            instance_of(self._service), channel, config, limits=self._limits, strict=self._strict
-        )
+        conn = Connection(instance_of(self._service), channel, config, limits=self._limits, strict=self._strict)
         conn.on_lost.append(self._forget)
         conn.on_exit = self._end_by
         with self._changed:
@@ -178,7 +179,7 @@ class Server:
                 _log.exception("on_connect of %r failed; the connection is closed", conn)
             conn.abandon(LinkDown("the service refused the connection"))
             return
-        REACTOR.add(conn)
+        REACTOR.add(conn, LINGER_S)
         if self._closed:
             conn.close()
 

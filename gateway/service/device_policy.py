@@ -1,7 +1,7 @@
 """The device policy: an object's exposure table is all a peer can reach, whichever handler it asks.
 
-What is denied is denied in the same words whether the name exists or not. Handles for methods, iterators and mappings go
-under the builtin names that stock RPyC clients know without asking, so they cost a stock client no INSPECT.
+What is denied is denied in the same words whether the name exists or not. Handles for methods, iterators and mappings
+go under the builtin names that stock RPyC clients know without asking, so they cost a stock client no INSPECT.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ for _cls, _name in ((Member, "method"), (ItemStream, "generator"), (MappingView,
 
 
 def plain(value: Any) -> Any:
-    """A result for a peer that knows no containers by value: tuples for lists and arrays, a read-only view for a dict."""
+    """A result for a peer that takes no containers by value: tuples for lists and arrays, a view for a dict."""
     value = degrade(value)
     if type(value) is dict:
         return MappingView(value)

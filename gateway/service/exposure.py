@@ -169,7 +169,7 @@ def _build(cls: type) -> Mapping[str, Exposure]:
     rows: dict[str, Exposure] = {}
     members: dict[str, Any] = {}
     for base in reversed(cls.__mro__):
-        members.update(dict.fromkeys(base.__dict__.get("__annotations__", {})))
+        members.update(dict.fromkeys(inspect.get_annotations(base)))
         members.update(vars(base))
     for attribute, member in members.items():
         mark = _mark_of(member)

@@ -1,6 +1,7 @@
 """The one gate: whatever a peer asks of one of our objects, it asks through a Policy.
 
-One method per kind of request. `SeedPolicy` follows RPyC's config keys, `DevicePolicy` the exposure table and nothing else.
+One method per kind of request. `SeedPolicy` follows RPyC's config keys, `DevicePolicy` the exposure table and nothing
+else.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ COMPARISONS: Final = frozenset({"__eq__", "__ne__", "__lt__", "__le__", "__gt__"
 
 
 class Policy(ABC):
-    """Decides and does. Every method raises AttributeError (AccessDenied under the device policy) for what it refuses."""
+    """Decides and does. Every method raises AttributeError (AccessDenied if strict) for what it refuses."""
 
     copies: bool
     """Whether containers and arrays may go by value to peers that understand it."""
@@ -102,7 +103,8 @@ def bounded_items(items: Iterable[Any], count: int, limits: Limits) -> tuple[Any
 def raise_locally(error: Any, leave: Callable[..., Any]) -> Any:
     """Call `__exit__` as if the peer's exception had been raised here.
 
-    The peer's exception object stays with the peer; here its builtin class, or a GenericException named after it, stands in.
+    The peer's exception object stays with the peer; here its builtin class, or a GenericException named after it,
+    stands in.
     """
     stand_in: Exception
     name = error.____id_pack__[0] if isinstance(error, Netref) else type(error).__name__

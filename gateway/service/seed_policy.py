@@ -81,7 +81,7 @@ class SeedPolicy(Policy):
 
     def methods(self, obj: Any) -> Methods:
         if isinstance(obj, Netref):
-            return type(obj).____methods__  # type: ignore[attr-defined,no-any-return]
+            return type(obj).____methods__
         return methods_of(obj)
 
     def pickled(self, obj: Any, protocol: int) -> bytes:

@@ -2,14 +2,16 @@
 
 Requests about the conversation itself (PING, GETROOT, DEL, INSPECT, HELLO, CLOSE) are answered by the thread that reads
 them, in the order of the wire. All others become a Task. Under the seed profile the tasks of a connection run one at a
-time, in order; a method that calls the peer back gives up its turn while it waits. Under the device profile a task waits
-for its device, and calls for different devices run side by side.
+time, in order; a method that calls the peer back gives up its turn while it waits. Under the device profile a task
+waits for its device, and calls for different devices run side by side.
 """
 
 from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 _log: Final = logging.getLogger(__name__)
 _references: Final = count(1)
+_INSTANCECHECK: Final = Handler.INSTANCECHECK
 _ADDRESS: Final = re.compile(r"\b0x[0-9a-fA-F]{4,}\b")
 _PATH: Final = re.compile(r"(?<![\w.])(?:/[\w.+-]+){2,}")
 
@@ -111,7 +114,9 @@ class Calls:
     def _check_depth(self) -> None:
         nested = sum(task.waits_for_peer for task in list(self.active.values()))
         if nested >= self._limits.callback_depth or len(self.active) >= self._limits.pending_calls:
-            raise Busy(f"{len(self.active)} calls of this connection run, {nested} of them wait for it; nothing was done")
+            raise Busy(
+                f"{len(self.active)} calls of this connection run, {nested} of them wait for it; nothing was done"
+            )
 
     def _refuse_deadlock(self, lane: Lane[Task]) -> None:
         """A device that waits for this peer's callback can't take this peer's call before it has the answer."""
@@ -137,10 +142,8 @@ class Calls:
             if following is not None and (following.calls is not self or answer is None):
                 WORKERS.submit(_resume, following)
                 following = None
-        try:
+        with suppress(LinkDown):  # nobody is there to be told
             self._conn.transmit(answer)
-        except LinkDown:
-            pass  # nobody is there to be told
         return following
 
     def _leave_lane(self, task: Task) -> Task | None:
@@ -178,7 +181,7 @@ class Calls:
         try:
             if request.new:
                 self._conn.learn(request.new)
-            if request.handler is Handler.INSTANCECHECK:
+            if request.handler is _INSTANCECHECK:
                 value = self._is_instance(*request.args)
             else:
                 value = handle(self._policy, request.handler, request.args)
@@ -205,10 +208,8 @@ class Calls:
         self._conn.transmit(self._peer.fault(seq, error, None, own))
 
     def _send_fault(self, request: Request, error: BaseException) -> None:
-        try:
+        with suppress(LinkDown):
             self._conn.transmit(self._fault(request, error))
-        except LinkDown:
-            pass
 
     def _fault(self, request: Request, error: BaseException) -> bytes:
         if type(error) is not StopIteration:
@@ -264,7 +265,7 @@ class Calls:
         return FEATURES | {DEVICE_PROFILE} if self._strict else FEATURES
 
 
-_CONVERSATION: Final = {
+_CONVERSATION: Final[dict[Handler, Callable[..., Any]]] = {
     Handler.PING: Calls._ping,
     Handler.CLOSE: Calls._close,
     Handler.GETROOT: Calls._root,
@@ -287,9 +288,10 @@ def _without_details(error: BaseException) -> BaseException:
     _log.error("[%s] unexpected error in a device", reference, exc_info=error)
     builtin = next(base for base in type(error).__mro__ if base.__module__ == "builtins")
     text = _PATH.sub("...", _ADDRESS.sub("...", f"{error}"))
+    stand_in: BaseException
     try:
         stand_in = builtin(text)
     except TypeError:  # a class that takes other arguments, such as UnicodeDecodeError
         stand_in = RuntimeError(text)
-    stand_in.reference = reference
+    stand_in.reference = reference  # type: ignore[attr-defined]
     return stand_in

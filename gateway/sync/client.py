@@ -48,7 +48,9 @@ def connect_pair(
     *,
     limits: Limits | None = None,
 ) -> tuple[Connection, Connection]:
-    """Two connections of this process that talk to each other, for tests and experiments; both served in the background."""
+    """Two connections of this process that talk to each other, for tests and experiments; both served in the
+    background.
+    """
     channel_a, channel_b = memory_pair(limits or Limits())
     conn_b = connect_channel(channel_b, service_b, config_b, limits=limits)
     return connect_channel(channel_a, service_a, config_a, limits=limits), conn_b
@@ -66,7 +68,8 @@ class Async:
         if not callable(target):
             raise TypeError("async_ takes a remote callable; this object can't be called")
         self._target = target
-        self._proxy, self._name = remote or (target, None)
+        self._proxy: BaseNetref = remote[0] if remote else target
+        self._name: str | None = remote[1] if remote else None
 
     def __call__(self, *args: Any, **kwargs: Any) -> AsyncResult:
         conn: Connection = self._proxy.____conn__
@@ -84,7 +87,7 @@ def async_(target: Any) -> Async:
     return Async(target)
 
 
-class timed:  # noqa: N801 - RPyC's name
+class timed:
     """A remote callable whose calls give an AsyncResult that expires after `timeout` seconds."""
 
     __slots__ = ("_call", "_timeout")
@@ -102,9 +105,7 @@ class timed:  # noqa: N801 - RPyC's name
         return f"timed({self._call!r}, {self._timeout!r})"
 
 
-def buffiter(
-    obj: Iterable[Any], chunk: int = 10, max_chunk: int = 1000, factor: float = 2
-) -> Iterator[Any]:
+def buffiter(obj: Iterable[Any], chunk: int = 10, max_chunk: int = 1000, factor: float = 2) -> Iterator[Any]:
     """Iterate a remote iterable in blocks: `chunk` items in the first request, `factor` times more in each next one.
 
     Raises ValueError for a factor below 1.

@@ -19,7 +19,7 @@
 | propagate_KeyboardInterrupt_locally | True | the same for KeyboardInterrupt |
 | log_exceptions | True | log what handlers raise, where there is a `logger` |
 | logger | None | a `logging.Logger` |
-| connid, credentials, endpoints | None | run time: the connection's name, who authenticated, (local, remote) addresses |
+| connid, credentials, endpoints | None | run time: the connection's name, who it is, (local, remote) addresses |
 | sync_request_timeout | 30 | seconds a call waits for its answer; None: for ever |
 | before_closed | None | called with the peer's root before `close` closes |
 | close_catchall | False | `close` swallows what goes wrong on the way |
@@ -35,10 +35,10 @@ SAFE_ATTRS: Final = frozenset(
     """__abs__ __add__ __and__ __bool__ __cmp__ __contains__ __delitem__ __delslice__ __div__ __divmod__ __doc__
     __enter__ __eq__ __exit__ __float__ __floordiv__ __format__ __ge__ __getitem__ __getslice__ __gt__ __hash__ __hex__
     __iadd__ __iand__ __idiv__ __ifloordiv__ __ilshift__ __imod__ __imul__ __index__ __int__ __invert__ __ior__ __ipow__
-    __irshift__ __isub__ __iter__ __itruediv__ __ixor__ __le__ __len__ __length_hint__ __long__ __lshift__ __lt__ __mod__
-    __mul__ __ne__ __neg__ __new__ __next__ __nonzero__ __oct__ __or__ __pos__ __pow__ __radd__ __rand__ __rdiv__
-    __rdivmod__ __repr__ __rfloordiv__ __rlshift__ __rmod__ __rmul__ __ror__ __rpow__ __rrshift__ __rshift__ __rsub__
-    __rtruediv__ __rxor__ __setitem__ __setslice__ __str__ __sub__ __truediv__ __xor__ next""".split()
+    __irshift__ __isub__ __iter__ __itruediv__ __ixor__ __le__ __len__ __length_hint__ __long__ __lshift__ __lt__
+    __mod__ __mul__ __ne__ __neg__ __new__ __next__ __nonzero__ __oct__ __or__ __pos__ __pow__ __radd__ __rand__
+    __rdiv__ __rdivmod__ __repr__ __rfloordiv__ __rlshift__ __rmod__ __rmul__ __ror__ __rpow__ __rrshift__ __rshift__
+    __rsub__ __rtruediv__ __rxor__ __setitem__ __setslice__ __str__ __sub__ __truediv__ __xor__ next""".split()
 )
 
 DEFAULT_CONFIG: Final[dict[str, Any]] = {
@@ -72,4 +72,5 @@ DEFAULT_CONFIG: Final[dict[str, Any]] = {
 """What a connection uses unless its own `config` says otherwise."""
 
 NESTED_CALLBACKS: Final = "nested_callbacks"
-"""Ours, default False: run a call of the peer inside the thread that waits for the peer's answer, as stock RPyC does."""
+"""Ours, default False: run a call of the peer inside the thread that waits for the peer's answer, as stock RPyC does.
+"""

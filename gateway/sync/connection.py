@@ -1,19 +1,20 @@
 """Connection: RPyC's, as the seed describes it, over any channel.
 
 How threads share one (DESIGN 5): whoever waits for an answer reads the channel itself, so a lone caller pays for no
-thread. A second caller finds the reading taken, sleeps, and is woken by its answer or by its turn to read. What the peer
-calls meanwhile runs on a worker. Nothing is sent by a finalizer.
+thread. A second caller finds the reading taken, sleeps, and is woken by its answer or by its turn to read. What the
+peer calls meanwhile runs on a worker. Nothing is sent by a finalizer.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Lock, Thread, get_ident
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from gateway.channels.base import Channel
 from gateway.errors import CallTimeout, LinkDown, OutcomeUnknown, ProtocolError
@@ -21,7 +22,7 @@ from gateway.limits import Limits
 from gateway.protocol.constants import Handler
 from gateway.protocol.messages import UNBOUND
 from gateway.protocol.netref import IdPack
-from gateway.protocol.peer import DEVICE_PROFILE, FEATURES, VERSION, Answer, Peer, Refused
+from gateway.protocol.peer import DEVICE_PROFILE, VERSION, Answer, Peer, Refused
 from gateway.service.device_policy import DevicePolicy
 from gateway.service.policy import Policy
 from gateway.service.seed_policy import SeedPolicy
@@ -31,6 +32,8 @@ from gateway.sync.netref import BUILTIN_NETREFS, BaseNetref, UnknownNetref, make
 from gateway.sync.outbox import Outbox
 from gateway.sync.result import AsyncResult, Slot
 from gateway.sync.workers import WORKERS
+
+_log: Final = logging.getLogger(__name__)
 
 _CLOSE_S: Final = 0.5
 """How long `close` waits for the peer's end of file, so that what was sent before is not lost with the connection."""
@@ -84,13 +87,14 @@ class Connection:
         self._releases = self._outbox.releases
         self._bound = bool(self._config["bind_threads"])
         self._nested = self._bound or bool(self._config.get(NESTED_CALLBACKS))
-        self._strict = strict
+        self.received = 0
+        """Messages received so far."""
         self.on_lost: list[Callable[[Connection], None]] = []
         """Called once when the connection is gone, for whoever keeps an account of connections."""
         self.on_exit: Callable[[BaseException], None] = lambda error: None
         """Called with a SystemExit or KeyboardInterrupt that the config wants to end this side."""
 
-    def __enter__(self) -> Connection:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -138,7 +142,7 @@ class Connection:
             self._lose(LinkDown("the connection was closed by this side"))
 
     def ping(self, data: Any = None, timeout: float | None = 3) -> None:
-        """Make sure that the peer answers: raises PingError if the echo differs, CallTimeout, or LinkDown (EOFError)."""
+        """Make sure that the peer answers. Raises PingError if the echo differs, CallTimeout, LinkDown (EOFError)."""
         sent = _PING_DATA if data is None else data
         if self.async_request(Handler.PING, sent, timeout=timeout).value != sent:
             raise PingError("the echo differs from what was sent")
@@ -161,7 +165,8 @@ class Connection:
     def serve(self, timeout: float | None = 1, wait_for_lock: bool = True) -> bool:
         """Receive one message within `timeout` seconds (None: for ever) and act on it; False if none came.
 
-        `wait_for_lock=False` gives up at once where another thread is reading. Raises LinkDown when the connection is gone.
+        `wait_for_lock=False` gives up at once where another thread is reading. Raises LinkDown when the connection is
+        gone.
         """
         deadline = None if timeout is None else monotonic() + max(0.0, timeout)
         if not self._reading.acquire(wait_for_lock, _lock_timeout(timeout) if wait_for_lock else -1):
@@ -268,9 +273,17 @@ class Connection:
 
     def _call(self, handler: int, box: bytes, what: tuple[Any, ...]) -> Any:
         slot = Slot()
-        seq = self._start(slot, handler, box)
         timeout = self._config["sync_request_timeout"]
-        if not self.wait_for(slot, timeout):
+        # Taken before the request leaves, so that the answer finds its caller reading and wakes nobody else.
+        reading = self._reading.acquire(blocking=False)
+        try:
+            seq = self._start(slot, handler, box)
+        except BaseException:
+            if reading:
+                self._reading.release()
+                self._pass_on()
+            raise
+        if not self.wait_for(slot, timeout, reading=reading):
             self._pending.pop(seq, None)
             raise CallTimeout(
                 f"result expired: no answer to {_describe(handler, what)} within {timeout:g} s (sync_request_timeout)"
@@ -294,29 +307,13 @@ class Connection:
         return seq
 
     def _fetch_root(self) -> Any:
-        """GETROOT, and the first time HELLO in front of it: a stock peer refuses that and nothing is lost."""
-        slot = Slot()
-        seq, message = self._peer.request(Handler.GETROOT, (), self._own_threads() if self._bound else None)
-        messages = [message]
-        self._pending[seq] = slot
+        """GETROOT, and the first time HELLO right before it: a stock peer refuses that and nothing is lost."""
         if not self._greeted:
             self._greeted = True
             ours = self.calls.features
-            hello, greeting = self._peer.request(
-                Handler.HELLO, (VERSION, tuple(sorted(ours))), self._own_threads() if self._bound else None
-            )
-            self._pending[hello] = _Greeting(self, ours)
-            messages.insert(0, greeting)
-        self._raise_if_lost()
-        self._outbox.send(*messages)
-        timeout = self._config["sync_request_timeout"]
-        if not self.wait_for(slot, timeout):
-            self._pending.pop(seq, None)
-            raise CallTimeout(f"result expired: the peer did not show its root within {timeout:g} s")
-        if slot.failure is not None:
-            raise slot.failure
-        self.learn(slot.new)
-        return slot.answer
+            greeting = VERSION, tuple(sorted(ours))
+            self._start(_Greeting(self, ours), Handler.HELLO, self._peer.boxing.box(greeting))
+        return self.sync_request(Handler.GETROOT)
 
     def transmit(self, message: bytes) -> None:
         """Send an answer. Raises LinkDown."""
@@ -339,16 +336,20 @@ class Connection:
 
     # -- waiting ----------------------------------------------------------------------------------------------------
 
-    def wait_for(self, slot: Slot, timeout: float | None) -> bool:
-        """Wait until `slot` is filled, reading the channel where nobody else does; whether it was filled in time."""
+    def wait_for(self, slot: Slot, timeout: float | None, *, reading: bool = False) -> bool:
+        """Wait until `slot` is filled, reading the channel where nobody else does; whether it was filled in time.
+
+        `reading`: this thread has the reading already.
+        """
         task = self.calls.give_up_turn() if self.calls.active else None
         deadline = None if timeout is None else monotonic() + timeout
         if self._nested:
             slot.inbox = deque()
             self._waiting[get_ident()] = slot
         try:
-            while not slot.done:
-                if self._reading.acquire(blocking=False):
+            while not slot.done or reading:
+                if reading or self._reading.acquire(blocking=False):
+                    reading = False
                     self._lead(slot, deadline)
                 else:
                     self._follow(slot, deadline)
@@ -421,21 +422,22 @@ class Connection:
 
     def _accept(self, message: bytes) -> Callable[[], None] | None:
         """Act on a message in the order of the wire. What it gives is to be run once nothing is held."""
+        self.received += 1
         try:
             event = self._peer.receive(message)
         except ProtocolError as error:
             self._lose(error)
             return None
-        if type(event) is Answer:
+        if isinstance(event, Answer):
             slot = self._pending.pop(event.seq, None)
             return slot.fill(event.value, event.error, event.new) if slot is not None else None
         if event.threads is not None:
             self._bound = True  # a bind_threads peer expects its prefix on everything we send
         try:
-            if type(event) is Refused:
+            if isinstance(event, Refused):
                 self.calls.refuse(event.seq, event.error, event.threads)
                 return None
-            return self.calls.accept(event)  # type: ignore[arg-type]
+            return self.calls.accept(event)
         except LinkDown:
             return None
 
@@ -483,7 +485,7 @@ class Connection:
         cls = BUILTIN_NETREFS.get((name, is_class)) or self._classes.get((name, class_id, is_class), UnknownNetref)
         return cls(self, id_pack)
 
-    def learn(self, proxies: list[Any]) -> None:
+    def learn(self, proxies: Sequence[Any]) -> None:
         """Ask the owner for the classes of new proxies (INSPECT), each once per connection."""
         for proxy in proxies:
             if not type(proxy).____known__:
@@ -546,6 +548,7 @@ class Connection:
                 return
             reason = str(error) or type(error).__name__
             self._lost = error if isinstance(error, LinkDown) else LinkDown(reason)
+            _log.debug("%s ends: %s", self._config["connid"], reason)
             if not isinstance(error, LinkDown):
                 self._lost.__cause__ = error
         self._channel.close()
@@ -581,14 +584,11 @@ class Connection:
 class _Greeting(Slot):
     """Where the answer to HELLO arrives: it must count before the next message is unboxed."""
 
-    __slots__ = ("_conn", "_ours")
-
     def __init__(self, conn: Connection, ours: frozenset[str]) -> None:
-        super().__init__()
         self._conn = conn
         self._ours = ours
 
-    def fill(self, answer: Any, failure: Exception | None, new: list[Any]) -> Callable[[], None] | None:
+    def fill(self, answer: Any, failure: Exception | None, new: Sequence[Any]) -> Callable[[], None] | None:
         match answer:
             case (int(version), tuple(features)):
                 self._conn._peer.agree(version, features, self._ours)

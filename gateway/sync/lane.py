@@ -1,7 +1,7 @@
 """A lane runs calls one at a time, in the order in which they came.
 
-Every device has one, shared by all its clients: a device is never entered twice. A connection under the seed profile has
-one too: its requests run in the order of the wire.
+Every device has one, shared by all its clients: a device is never entered twice. A connection under the seed profile
+has one too: its requests run in the order of the wire.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Lane(Generic[Task]):
         self._lock = Lock()
 
     def enter(self, task: Task) -> bool:
-        """True: the lane is free and now `task`'s, run it. False: it was queued. Raises Busy where the queue is full."""
+        """True: the lane is `task`'s now, run it. False: it was queued. Raises Busy where the queue is full."""
         with self._lock:
             if self.owner is None:
                 self.owner = task

@@ -1,13 +1,14 @@
 """Netrefs: proxies of the peer's objects. Using one is a request to its owner; dropping it gives the object back.
 
-A proxy's class is made from the owner's method table. Special methods must be there, because Python looks them up on the
-class; exposed methods are there too, so that `proxy.method(x)` is one CALLATTR and no GETATTR before it.
+A proxy's class is made from the owner's method table. Special methods must be there, because Python looks them up on
+the class; exposed methods are there too, so that `proxy.method(x)` is one CALLATTR and no GETATTR before it.
 """
 
 from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from contextlib import suppress
 from types import MethodType
 from typing import Any, ClassVar
 
@@ -42,13 +43,12 @@ class BaseNetref(Netref, metaclass=NetrefMeta):
 
     def __del__(self) -> None:
         # A finalizer may run in any thread, with any lock held: noting the release is all it may do.
-        try:
+        # The attributes are missing in a proxy that was never finished, or when the interpreter is going down.
+        with suppress(AttributeError):
             self.____conn__.note_release(self.____id_pack__, self.____refcount__)
-        except AttributeError:  # a proxy that was never finished, or the interpreter is going down
-            pass
 
     @property  # type: ignore[misc]
-    def __class__(self) -> type:  # type: ignore[override]
+    def __class__(self) -> type:
         local = type(self).____local_class__
         if local is None:
             return type(self)
@@ -98,7 +98,7 @@ class BaseNetref(Netref, metaclass=NetrefMeta):
     def __ge__(self, other: object) -> Any:
         return self.____conn__.sync_request(Handler.CMP, self, other, "__ge__")
 
-    def __exit__(self, kind: Any, error: Any, traceback: Any) -> Any:
+    def __exit__(self, kind: object, error: object, traceback: object) -> Any:
         # The exception itself goes by reference: neither its class nor its traceback can travel.
         return self.____conn__.sync_request(Handler.CTXEXIT, self, error)
 
@@ -134,8 +134,8 @@ class UnknownNetref(BaseNetref):
 def make_class(name: str, methods: Methods, *, exact: bool = False, local: type | None = None) -> type[BaseNetref]:
     """A netref class with the owner's methods.
 
-    `exact`: every name in `methods` may be called. Otherwise the plain names are left to GETATTR, because the owner's policy
-    may refuse them, and only prefixed (exposed) and special ones are put in.
+    `exact`: every name in `methods` may be called. Otherwise the plain names are left to GETATTR, because the owner's
+    policy may refuse them, and only prefixed (exposed) and special ones are put in.
     """
     members: dict[str, Any] = {
         "__slots__": (),
@@ -152,7 +152,8 @@ def make_class(name: str, methods: Methods, *, exact: bool = False, local: type 
             members[method] = _make_method(method, doc)
         elif method.startswith(_EXPOSED):
             members[method] = members[method.removeprefix(_EXPOSED)] = _make_method(method, doc)
-    return NetrefMeta(name, (BaseNetref,), members)
+    cls: type[BaseNetref] = NetrefMeta(name, (BaseNetref,), members)  # type: ignore[assignment]
+    return cls
 
 
 def _remote_doc(proxy: BaseNetref) -> Any:

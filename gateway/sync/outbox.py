@@ -17,16 +17,14 @@ from gateway.protocol.peer import Peer
 class Outbox:
     """Messages on their way out, and releases noted by finalizers.
 
-    A thread that finds another one sending leaves its message to that one: a peer that takes nothing holds up one thread,
-    whichever number of answers it has coming. A finalizer only appends to `releases`; they leave with the next message,
-    in front of it, so that they are in the order of the wire.
+    A thread that finds another one sending leaves its message to that one: a peer that takes nothing holds up one
+    thread, whichever number of answers it has coming. A finalizer only appends to `releases`; they leave with the next
+    message, in front of it, so that they are in the order of the wire.
     """
 
     __slots__ = ("_channel", "_limits", "_lost", "_messages", "_peer", "_sending", "releases")
 
-    def __init__(
-        self, channel: Channel, peer: Peer, limits: Limits, lost: Callable[[BaseException], Any]
-    ) -> None:
+    def __init__(self, channel: Channel, peer: Peer, limits: Limits, lost: Callable[[BaseException], Any]) -> None:
         self._channel = channel
         self._peer = peer
         self._limits = limits
@@ -35,18 +33,21 @@ class Outbox:
         self._sending = Lock()
         self.releases: deque[tuple[IdPack, int]] = deque()
 
-    def send(self, *messages: bytes) -> None:
+    def send(self, message: bytes) -> None:
         """Send now, or hand over to the thread that is sending.
 
         Raises LimitExceeded for a message the peer could not take, LinkDown when the connection is gone.
         """
-        for message in messages:
-            if len(message) > self._limits.frame:
-                raise LimitExceeded("frame", actual=len(message), allowed=self._limits.frame)
+        if len(message) > self._limits.frame:
+            raise LimitExceeded("frame", actual=len(message), allowed=self._limits.frame)
         if self.releases:
             self._queue_releases()
+        self._messages.append(message)
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what waits, unless another thread is at it."""
         queue = self._messages
-        queue.extend(messages)
         while queue:
             if not self._sending.acquire(blocking=False):
                 if len(queue) > 1:
@@ -60,7 +61,8 @@ class Outbox:
     def flush_releases(self) -> None:
         """Give back what finalizers noted while nothing else was sent."""
         if self.releases:
-            self.send()
+            self._queue_releases()
+            self.flush()
 
     def _drain(self) -> None:
         queue = self._messages

@@ -1,9 +1,10 @@
 """The reactor: one thread that watches the connections nobody reads.
 
-A connection is either *watched* (its descriptor is in the selector) or *active*: something came, a worker serves it, and
-goes on serving it as long as more comes within a short while. So an idle connection costs no thread, and a busy one no
-thread hop per call. Every few milliseconds the active ones are looked at: one that nobody reads any more is watched again.
-That is also how a call that takes long loses the reading to the next worker, and calls for other devices get through.
+A connection is either *watched* (its descriptor is in the selector) or *active*: something came, a worker serves it,
+and goes on serving it as long as more comes within a short while. So an idle connection costs no thread, and a busy one
+no thread hop per call. Every few milliseconds the active ones are looked at: one that nobody reads any more is watched
+again. That is also how a call that takes long loses the reading to the next worker, and calls for other devices get
+through.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _log: Final = logging.getLogger(__name__)
 TICK_S: Final = 0.005
 TICK_MAX_S: Final = 0.02
 LINGER_S: Final = 0.02
-"""A worker waits this long for the connection's next message before it leaves it to the reactor."""
+"""A worker waits this long for a server connection's next message before it leaves it to the reactor."""
 HOUSEKEEPING_S: Final = 1.0
 
 
@@ -44,12 +45,19 @@ class Reactor:
         self._active: set[Connection] = set()
         self._listeners: dict[int, Callable[[], None]] = {}
         self._dispatched: set[Connection] = set()
+        self._linger: dict[Connection, float] = {}
+        self._seen: dict[Connection, int] = {}
         self._timers: list[tuple[float, Callable[[], None]]] = []
 
-    def add(self, conn: Connection) -> None:
-        """Serve this connection until it is lost."""
+    def add(self, conn: Connection, linger_s: float = 0.0) -> None:
+        """Serve this connection until it is lost.
+
+        `linger_s`: a worker stays with the connection as long as the next message comes within this time. For a
+        server's connections, which mostly wait for requests; a client's own threads want the reading for themselves.
+        """
         conn.on_lost.append(self._forget)
-        self._change(lambda: self._active.add(conn))
+        self._linger[conn] = linger_s
+        self._change(lambda: self._begin(conn))
 
     def add_listener(self, fd: int, ready: Callable[[], None]) -> None:
         """Call `ready` in the reactor's thread whenever `fd` is readable. It must not block."""
@@ -90,10 +98,9 @@ class Reactor:
         with self._lock:
             if self._watched or self._active or self._listeners or self._timers or self._changes:
                 return False
-            assert self._selector is not None and self._waker is not None
-            self._selector.close()
-            self._waker.close()
-            wakened.close()
+            for closable in (self._selector, self._waker, wakened):
+                if closable is not None:
+                    closable.close()
             self._thread = self._selector = self._waker = None
             return True
 
@@ -115,7 +122,7 @@ class Reactor:
                     else:
                         key.data()
                 for conn in list(self._active):
-                    self._settle(conn, selector)
+                    self._settle(conn)
                 now = monotonic()
                 self._run_timers(now)
                 if now >= next_housekeeping:
@@ -145,17 +152,29 @@ class Reactor:
         for change in changes:
             change()
 
-    def _settle(self, conn: Connection, selector: selectors.BaseSelector) -> None:
+    def _begin(self, conn: Connection) -> None:
+        self._active.add(conn)
+        self._watch(conn)
+
+    def _settle(self, conn: Connection) -> None:
         """Watch an active connection again if nobody reads it."""
         wanted = conn.wants_reading
         if conn.closed or conn in self._dispatched or wanted == "wait":
             return
         if wanted == "serve":
             self._dispatch(conn)
+        elif self._seen.get(conn) != conn.received:
+            # Somebody has been reading it since the last look and is likely to go on.
+            self._seen[conn] = conn.received
+        else:
+            self._watch(conn)
+
+    def _watch(self, conn: Connection) -> None:
+        if conn.closed or conn not in self._active or self._selector is None:
             return
         try:
             fd = conn.fileno()
-            selector.register(fd, selectors.EVENT_READ, lambda: self._serve(conn))
+            self._selector.register(fd, selectors.EVENT_READ, lambda: self._serve(conn))
         except (LinkDown, OSError, ValueError):
             return  # lost just now; the change that drops it is on its way
         except KeyError:
@@ -178,11 +197,16 @@ class Reactor:
 
     def _burst(self, conn: Connection) -> None:
         self._dispatched.discard(conn)
-        conn.serve_burst(LINGER_S)
+        linger_s = self._linger.get(conn, 0.0)
+        conn.serve_burst(linger_s)
+        if linger_s == 0.0 and not conn.closed:
+            self._change(lambda: self._watch(conn))
 
     def _drop(self, conn: Connection) -> None:
         self._active.discard(conn)
         self._dispatched.discard(conn)
+        self._linger.pop(conn, None)
+        self._seen.pop(conn, None)
         self._unwatch(conn)
 
     def _unwatch(self, conn: Connection) -> None:
@@ -192,9 +216,9 @@ class Reactor:
                 self._selector.unregister(fd)
 
     def _listen(self, fd: int, ready: Callable[[], None]) -> None:
-        assert self._selector is not None
-        self._listeners[fd] = ready
-        self._selector.register(fd, selectors.EVENT_READ, ready)
+        if self._selector is not None:
+            self._listeners[fd] = ready
+            self._selector.register(fd, selectors.EVENT_READ, ready)
 
     def _unlisten(self, fd: int) -> None:
         if self._listeners.pop(fd, None) is not None and self._selector is not None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from threading import Lock
 from time import monotonic
 from typing import Any
@@ -17,20 +18,18 @@ AsyncResultTimeout = CallTimeout
 class Slot:
     """Where the answer to one request arrives. One thread waits, another may fill it."""
 
-    __slots__ = ("answer", "done", "failure", "inbox", "new", "wake")
+    # Class attributes instead of an __init__: a slot is made for every call and most stay as they are here.
+    done = False
+    answer: Any = None
+    failure: Exception | None = None
+    new: Sequence[Any] = ()
+    """Proxies in the answer whose class must be asked for before it is handed out."""
+    wake: Lock | None = None
+    """Held by the waiting thread while it sleeps; released to wake it."""
+    inbox: deque[Any] | None = None
+    """Calls of the peer that only the waiting thread may run."""
 
-    def __init__(self) -> None:
-        self.done = False
-        self.answer: Any = None
-        self.failure: Exception | None = None
-        self.new: list[Any] = []
-        """Proxies in the answer whose class must be asked for before it is handed out."""
-        self.wake: Lock | None = None
-        """Held by the waiting thread while it sleeps; released to wake it."""
-        self.inbox: deque[Any] | None = None
-        """Calls of the peer that only the waiting thread may run."""
-
-    def fill(self, answer: Any, failure: Exception | None, new: list[Any]) -> Callable[[], None] | None:
+    def fill(self, answer: Any, failure: Exception | None, new: Sequence[Any]) -> Callable[[], None] | None:
         """Called once, by whoever received the answer. What it returns is to be run once nothing is held."""
         self.answer = answer
         self.failure = failure
@@ -43,19 +42,14 @@ class Slot:
         """Wake the waiting thread, if it sleeps."""
         wake = self.wake
         if wake is not None:
-            try:
+            with suppress(RuntimeError):  # it was woken already and hasn't looked yet
                 wake.release()
-            except RuntimeError:  # it was woken already and hasn't looked yet
-                pass
 
 
 class AsyncResult(Slot):
     """The result of an asynchronous request: `value` waits for it, `ready` asks, `add_callback` is told."""
 
-    __slots__ = ("_callbacks", "_conn", "_expires_at", "_lock", "_waiters", "_what")
-
     def __init__(self, conn: Any, what: str = "the request") -> None:
-        super().__init__()
         self._conn = conn
         self._what = what
         self._callbacks: list[Callable[[AsyncResult], Any]] = []
@@ -70,7 +64,7 @@ class AsyncResult(Slot):
             state = "expired" if self.expired else "pending"
         return f"<AsyncResult of {self._what} ({state})>"
 
-    def fill(self, answer: Any, failure: Exception | None, new: list[Any]) -> Callable[[], None] | None:
+    def fill(self, answer: Any, failure: Exception | None, new: Sequence[Any]) -> Callable[[], None] | None:
         with self._lock:
             if not self.expired:
                 super().fill(answer, failure, new)
@@ -98,7 +92,7 @@ class AsyncResult(Slot):
                     self._waiters -= 1
         if self.new:
             self._conn.learn(self.new)
-            self.new = []
+            self.new = ()
         if self._callbacks:
             self._run_callbacks()
 

@@ -12,7 +12,9 @@ _CHAIN: Final = 8
 
 
 def format_traceback(error: BaseException) -> str:
-    """The error with its frames, source lines and causes, as Python prints them (no carets, no repeated look at the disk)."""
+    """The error with its frames, source lines and causes, as Python prints them (no carets, no repeated look at the
+    disk).
+    """
     parts: list[str] = []
     seen: set[int] = set()
     link: str = ""

@@ -16,8 +16,8 @@ IDLE_S: Final = 5.0
 class Workers:
     """Runs functions in daemon threads. What bounds their number is what is submitted: see Limits.
 
-    `concurrent.futures` keeps its threads for ever, hands out futures nobody asks for, and waits for all of them when the
-    interpreter ends: a hung driver call would hang the exit.
+    `concurrent.futures` keeps its threads for ever, hands out futures nobody asks for, and waits for all of them when
+    the interpreter ends: a hung driver call would hang the exit.
     """
 
     def __init__(self, name: str) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.behaviour.lines import cut
+
 IMPLEMENTATIONS = ("rpyc", "ours")
 
 Connect = Callable[..., Any]
@@ -62,16 +64,16 @@ def connect_both(rpc: Any, as_service: Callable[[type], type]) -> Iterator[Conne
                 for it in (service, remote_service)
             )
             pair = (rpc.served_pair if served else rpc.raw_pair)(here, there, config or {}, remote_config or {})
-            stack.callback(close_both, rpc, *pair)
+            stack.callback(close_both, *pair)
             return pair  # type: ignore[no-any-return]
 
         yield connect_both
 
 
-def close_both(rpc: Any, conn: Any, remote: Any) -> None:
+def close_both(conn: Any, remote: Any) -> None:
     """Close without waiting for a peer that nobody serves, and without minding what a test broke."""
     with suppress(Exception):
-        rpc.cut(conn)
+        cut(conn)
     for end in (conn, remote):
         with suppress(Exception):
             end.close()
@@ -89,7 +91,7 @@ def connect(connect_both: Connect) -> Connect:
 
 @pytest.fixture
 def serve(rpc: Any, as_service: Callable[[type], type]) -> Iterator[Callable[..., Any]]:
-    """`serve(Remote, config=None, path="", one_shot=False)` -> a listening server; its `connect` makes clients."""
+    """`serve(Remote, config=None, path="")` -> a listening server; its `connect` makes clients."""
     with ExitStack() as stack:
 
         def serve(service: Any, config: dict[str, Any] | None = None, **how: Any) -> Any:

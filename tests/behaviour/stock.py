@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import rpyc  # type: ignore[import-untyped]
 from rpyc.core.protocol import DEFAULT_CONFIG, PingError  # type: ignore[import-untyped]
-from rpyc.utils.server import OneShotServer, ThreadedServer  # type: ignore[import-untyped]
+from rpyc.utils.server import ThreadedServer  # type: ignore[import-untyped]
 
 NAME: Final = "rpyc"
 
@@ -55,11 +55,6 @@ def served_pair(here: Any, there: Any, config: Config, remote_config: Config) ->
     return conn, remote
 
 
-def cut(conn: Any) -> None:
-    """Close the connection's line under it, as a dying process would."""
-    conn._channel.close()
-
-
 def settings_of(conn: Any) -> Config:
     """The connection's own config, as a service reads it in `on_connect`."""
     config: Config = conn._config
@@ -69,11 +64,10 @@ def settings_of(conn: Any) -> Config:
 class Server:
     """A server of `service` on a loopback port, or on the Unix socket `path`; listens when constructed."""
 
-    def __init__(self, service: Any, config: Config | None = None, *, path: str = "", one_shot: bool = False) -> None:
+    def __init__(self, service: Any, config: Config | None = None, *, path: str = "") -> None:
         where: dict[str, Any] = {"socket_path": path} if path else {"hostname": "127.0.0.1", "port": 0}
-        kind = OneShotServer if one_shot else ThreadedServer
         self._path = path
-        self._server = kind(service, protocol_config=dict(config or {}), **where)
+        self._server = ThreadedServer(service, protocol_config=dict(config or {}), **where)
         self._thread = self._server._start_in_thread()
 
     def connect(self, service: Any = VoidService, config: Config | None = None) -> Any:
@@ -85,7 +79,3 @@ class Server:
     def close(self) -> None:
         self._server.close()
         self._thread.join(10)
-
-    def ended(self) -> bool:
-        """Whether the server has stopped by itself or by `close`."""
-        return bool(self._server._closed)

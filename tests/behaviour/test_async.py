@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.behaviour.conditions import eventually
+from tests.behaviour.lines import cut
 
 PING = 1
 
@@ -208,7 +209,7 @@ def test_a_pending_result_ends_with_eof_when_the_peer_goes(
     conn, remote = connect_both(gate)
     wait = rpc.async_(conn.root.wait)
     result = wait()
-    rpc.cut(remote)
+    cut(remote)
     gate.opened.set()
     with pytest.raises(EOFError):
         result.wait()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.behaviour.conditions import eventually
+from tests.behaviour.lines import cut
 
 Connect = Callable[..., Any]
 
@@ -51,7 +52,7 @@ def test_ping_times_out_when_nobody_answers(rpc: Any, connect: Connect) -> None:
 
 def test_ping_ends_with_eof_when_the_peer_is_gone(rpc: Any, connect_both: Connect) -> None:
     conn, remote = connect_both()
-    rpc.cut(remote)
+    cut(remote)
     with pytest.raises(EOFError):
         conn.ping()
 
@@ -89,7 +90,7 @@ def test_serve_all_returns_and_closes_when_the_peer_closes(rpc: Any, connect_bot
     server = threading.Thread(target=remote.serve_all, daemon=True)
     server.start()
     conn.ping()
-    rpc.cut(conn)
+    cut(conn)
     server.join(5)
     assert not server.is_alive()
     assert remote.closed
@@ -217,5 +218,5 @@ def test_a_connection_is_a_context_manager(connect: Connect) -> None:
 def test_a_waiting_call_ends_with_eof_when_the_line_breaks(rpc: Any, connect_both: Connect) -> None:
     conn, remote = connect_both(Adder)
     with pytest.raises(EOFError):
-        conn.root.call(lambda: rpc.cut(conn))
+        conn.root.call(lambda: cut(conn))
     assert eventually(lambda: remote.closed)

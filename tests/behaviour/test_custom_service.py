@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.behaviour.conditions import eventually
+from tests.behaviour.lines import cut
 
 Connect = Callable[..., Any]
 
@@ -91,7 +92,7 @@ def test_on_disconnect_runs_once_when_the_client_closes(connect: Connect, geomet
 def test_on_disconnect_runs_when_the_line_is_cut(rpc: Any, connect: Connect, geometry: Any) -> None:
     conn = connect(geometry)
     assert conn.root is not None
-    rpc.cut(conn)
+    cut(conn)
     assert eventually(lambda: "disconnected" in geometry.events)
 
 

@@ -13,7 +13,8 @@ Connect = Callable[..., Any]
 @pytest.fixture
 def decorated(rpc: Any) -> Any:
     """A decorated service class of the implementation under test."""
-    exposed: Callable[..., Any] = rpc.exposed
+    exposed: Callable[[Any], Any] = rpc.exposed
+    with_prefix: Callable[[Any], Any] = rpc.exposed("rpc_")
 
     @rpc.service
     class Decorated(rpc.Service):  # type: ignore[misc]
@@ -21,7 +22,7 @@ def decorated(rpc: Any) -> Any:
         def measure(self) -> float:
             return 1.5
 
-        @exposed("rpc_")
+        @with_prefix
         def status(self) -> str:
             return "idle"
 

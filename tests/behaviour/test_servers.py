@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.behaviour.conditions import eventually
+from tests.behaviour.lines import cut
 
 Serve = Callable[..., Any]
 
@@ -85,7 +86,7 @@ def test_the_server_learns_of_a_client_that_left(rpc: Any, serve: Serve, as_serv
     assert polite.root.add(1, 1) == rude.root.add(1, 1) == 2
     polite.close()
     assert eventually(lambda: bench.gone == 1)
-    rpc.cut(rude)
+    cut(rude)
     assert eventually(lambda: bench.gone == 2)
 
 
@@ -106,12 +107,20 @@ def test_the_servers_config_is_that_of_every_connection(serve: Serve) -> None:
         assert conn.root.count == 0
 
 
-def test_a_one_shot_server_ends_with_its_client(serve: Serve) -> None:
-    server = serve(Bench, one_shot=True)
-    conn = server.connect()
+def test_a_service_may_end_its_server_when_its_client_leaves(serve: Serve, as_service: Callable[[type], type]) -> None:
+    servers: list[Any] = []
+    ended = threading.Event()
+
+    class OneShot(Bench):
+        def on_disconnect(self, conn: Any) -> None:
+            servers[0].close()
+            ended.set()
+
+    servers.append(serve(OneShot))
+    conn = servers[0].connect()
     assert conn.root.add(1, 2) == 3
-    assert not server.ended()
+    assert not ended.is_set()
     conn.close()
-    assert eventually(server.ended)
+    assert ended.wait(5)
     with pytest.raises(OSError):
-        server.connect()
+        servers[0].connect()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.behaviour.conditions import eventually
+from tests.behaviour.lines import cut
 
 Connect = Callable[..., Any]
 
@@ -110,7 +111,7 @@ def test_a_background_thread_tells_when_the_connection_ends(rpc: Any, connect_bo
     ended = threading.Event()
     rpc.BgServingThread(conn, callback=ended.set)
     assert conn.root.multiply(1) == 17
-    rpc.cut(remote)
+    cut(remote)
     assert ended.wait(5)
 
 

@@ -105,13 +105,35 @@ def test_a_lost_device_is_faulty_until_a_call_finds_it_again(relay: Relay) -> No
     assert relay.state == "open"
 
 
-def test_a_faulty_device_closes_without_being_reached(relay: Relay) -> None:
+def test_a_device_that_never_could_be_opened_is_only_let_go_of(relay: Relay) -> None:
     relay.missing = True
     with pytest.raises(DeviceUnavailable):
         relay.open()
     relay.close()
     assert relay.state == "closed"
     assert "safe" not in relay.happened
+
+
+def test_closing_a_lost_device_says_that_it_may_not_be_safe(relay: Relay) -> None:
+    relay.open()
+    relay.missing = True
+    with pytest.raises(DeviceUnavailable):
+        relay.switch()
+    with pytest.raises(DeviceUnavailable):
+        relay.close()
+    assert relay.state == "closed"
+    relay.close()
+
+
+def test_closing_a_lost_device_that_is_back_makes_it_safe(relay: Relay) -> None:
+    relay.open()
+    relay.missing = True
+    with pytest.raises(DeviceUnavailable):
+        relay.switch()
+    relay.missing = False
+    relay.close()
+    assert "safe" in relay.happened
+    assert relay.state == "closed"
 
 
 def test_the_name_and_the_state_are_shown(relay: Relay) -> None:

@@ -143,6 +143,16 @@ def test_a_read_that_waits_is_cancelled_from_another_thread(line: SerialLine) ->
     assert line.read_some(10, timeout_s=60) == b""
 
 
+def test_a_read_that_waits_ends_when_the_line_is_closed_by_another_thread(far_end: SimulatedLine) -> None:
+    line = SerialLine(LineOptions(port=far_end.path))
+    line.open()
+    line.cancel()
+    assert line.read_some(10, timeout_s=60) == b""
+    line.close()
+    with pytest.raises(DeviceUnavailable, match="is not open"):
+        line.read_some(10, timeout_s=60)
+
+
 def test_a_port_is_ours_alone(far_end: SimulatedLine, line: SerialLine) -> None:
     second = SerialLine(LineOptions(port=far_end.path))
     with pytest.raises(DeviceUnavailable, match="another program holds it") as caught:

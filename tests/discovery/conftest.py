@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +70,15 @@ class Peer:
         self.process.stdin.write(json.dumps(facts) + "\n")
         self.process.stdin.flush()
 
-    def end(self) -> None:
-        """Close its standard input and wait for it to go."""
-        if self.process.stdin is not None and not self.process.stdin.closed:
+    def stop(self) -> None:
+        """Close its standard input, which ends it."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
+
+    def end(self) -> None:
+        """Stop it and wait for it to go."""
+        self.stop()
         try:
             self.process.wait(PATIENCE_S)
         finally:
@@ -80,8 +86,8 @@ class Peer:
                 self.process.kill()
                 self.process.wait()
             self._reader.join()
-            if self.process.stdout is not None:
-                self.process.stdout.close()
+            assert self.process.stdout is not None
+            self.process.stdout.close()
 
 
 class Namespaces:
@@ -143,14 +149,19 @@ def why_no_namespaces() -> str | None:
 
 @contextlib.contextmanager
 def peers() -> Iterator[Callable[..., Peer]]:
-    with contextlib.ExitStack() as stack:
+    started: list[Peer] = []
 
-        def start(role: str, *, prefix: Sequence[str] = (), **wanted: Any) -> Peer:
-            made = Peer(role, prefix, **wanted)
-            stack.callback(made.end)
-            return made
+    def start(role: str, *, prefix: Sequence[str] = (), **wanted: Any) -> Peer:
+        started.append(Peer(role, prefix, **wanted))
+        return started[-1]
 
+    try:
         yield start
+    finally:
+        for one in started:
+            one.stop()
+        for one in started:
+            one.end()
 
 
 @pytest.fixture
@@ -181,6 +192,13 @@ def namespaces(no_namespaces: str | None) -> Iterator[Namespaces]:
         yield made
     finally:
         made.remove()
+
+
+@pytest.fixture(scope="module")
+def aside() -> Iterator[ThreadPoolExecutor]:
+    """For what takes its time and needs no watching: it goes on while other tests run."""
+    with ThreadPoolExecutor(4) as pool:
+        yield pool
 
 
 @pytest.fixture

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from gateway.discovery import Advertisement, Advertiser, FoundGateway, browse, resolve, survey
+from gateway.discovery import Advertisement, Advertiser, FoundGateway, browse, browser, resolve, survey
 from gateway.errors import ConfigError, NotFound
 
 pytestmark = pytest.mark.multicast
@@ -67,11 +69,20 @@ class Network:
     gateway: Any
     pair: tuple[Any, Any]
     """Two gateways that start at the same moment under one name, `{name} pair`."""
+    older: Any
+    newer: Any
+    """Two whose names another one takes without asking: `{name} older` by a younger one, `{name} newer` by an older."""
+    taken: Future[Any]
+    """The one who does."""
 
 
 @pytest.fixture(scope="module")
-def network(lasting_peer: Peers) -> Network:
+def network(lasting_peer: Peers, aside: ThreadPoolExecutor) -> Network:
     name = f"bench {secrets.token_hex(4)}"
+
+    def gateway(suffix: str, **wanted: Any) -> Any:
+        return lasting_peer("advertise", name=f"{name}{suffix}", interfaces=LOOPBACK, **wanted)
+
     services = [{"name": f"{name} {why}", "txt": text} for why, text in HOSTILE.items()]
     services += [
         {"name": f"{name} port", "txt": txt(*GOOD), "port": 0},
@@ -79,15 +90,23 @@ def network(lasting_peer: Peers) -> Network:
         {"name": f"{name} crowd", "txt": txt(*GOOD), "addresses": [f"10.0.0.{host}" for host in range(1, 60)]},
         {"name": f"{name} good", "txt": txt(*GOOD, b"later=\xff", b"ID=second")},
     ]
+    older, newer = gateway(" older"), gateway(" newer")
+    first = gateway("", port=18999, id="feed", devices=3, version="1.2.3")
+    pair = gateway(" pair", port=18001), gateway(" pair", port=18002)
     lasting_peer("records", services=services)
-    return Network(
-        name,
-        lasting_peer("advertise", name=name, interfaces=LOOPBACK, port=18999, id="feed", devices=3, version="1.2.3"),
-        (
-            lasting_peer("advertise", name=f"{name} pair", interfaces=LOOPBACK, port=18001),
-            lasting_peer("advertise", name=f"{name} pair", interfaces=LOOPBACK, port=18002),
-        ),
-    )
+    # As gateways do that come in with a second network. A gateway's host name has the time of its start in it.
+    bold = [
+        {"name": f"{name} older", "txt": txt(*GOOD, b"bold"), "server": "zzz.local.", "port": 7},
+        {"name": f"{name} newer", "txt": txt(*GOOD, b"bold"), "server": "0.local.", "port": 7},
+    ]
+
+    def take_names() -> Any:
+        assert (older.advertised(), newer.advertised()) == (f"{name} older", f"{name} newer")
+        peer = lasting_peer("records", services=bold)
+        peer.said()
+        return peer
+
+    return Network(name, first, pair, older, newer, aside.submit(take_names))
 
 
 def test_a_gateway_of_another_process_is_found_with_its_facts_and_gone_when_it_stops(network: Network) -> None:
@@ -135,28 +154,22 @@ def test_two_that_start_together_under_one_name_end_with_two_names(network: Netw
 def test_hostile_records_are_skipped_and_the_others_are_found(network: Network) -> None:
     wanted = {f"{network.name} crowd", f"{network.name} good"}
     found = browse_until(lambda seen: wanted <= {one.name for one in seen})
-    mine = {one.name: one for one in found if one.id == "feed" and one.name != network.name}
-    assert mine.keys() == wanted
+    mine = {one.name: one for one in found if one.name.startswith(f"{network.name} ")}
+    gateways = {f"{network.name} {who}" for who in ("pair", "pair (2)", "older", "newer", "newer (2)")}
+    assert mine.keys() - gateways == wanted
     assert len(mine[f"{network.name} crowd"].addresses) == 16
     assert mine[f"{network.name} good"].url == "tls://127.0.0.1:18871"
 
 
-def test_a_name_held_twice_is_settled_by_who_was_there_first(peer: Peers, a_name: str) -> None:
-    older, newer = f"{a_name} older", f"{a_name} newer"
-    with Advertiser(facts(older), LOOPBACK) as keeps, Advertiser(facts(newer), LOOPBACK) as yields:
-        assert keeps.wait(PATIENCE_S)
-        assert yields.wait(PATIENCE_S)
-        # Takes the names without asking, as gateways do that come in with a second network. The host name has the time.
-        bold = [
-            {"name": older, "txt": txt(*GOOD), "server": "zzz.local.", "port": 7},
-            {"name": newer, "txt": txt(*GOOD), "server": "0.local.", "port": 7},
-        ]
-        peer("records", services=bold).said()
-        browse_until(lambda seen: bool(only(f"{newer} (2)", seen)))
-        assert yields.wait(PATIENCE_S)
-        assert yields.name == f"{newer} (2)"
-        browse_until(lambda seen: any(one.port == 18871 for one in only(older, seen)))
-        assert keeps.name == older
+def test_a_name_held_twice_is_settled_by_who_was_there_first(network: Network) -> None:
+    other = network.taken.result(PATIENCE_S)
+    newer = network.newer.said(lambda line: line["name"] == f"{network.name} newer (2)")
+    assert f"the name '{network.name} newer' is taken by another gateway" in newer["status"]
+    # The other's goodbye takes our entry out of every cache; it comes back.
+    other.stop()
+    name = f"{network.name} older"
+    found = browse_until(lambda seen: [one.port for one in only(name, seen)] == [18871])
+    assert [one.port for one in only(name, found)] == [18871]
 
 
 def test_packets_that_are_no_answers_do_no_harm(peer: Peers, a_name: str) -> None:
@@ -237,6 +250,38 @@ def test_a_name_that_does_not_answer_is_an_error_that_says_what_to_do(a_name: st
     assert "UDP port 5353" in text
     assert "\n" not in text
     assert "far" in caught.value.seen
+
+
+def test_the_number_of_gateways_kept_is_bounded(
+    network: Network, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(browser, "MAX_GATEWAYS", 2)
+    counts: list[int] = []
+
+    def enough(seen: list[FoundGateway]) -> bool:
+        counts.append(len(seen))
+        return "more than 2 gateways" in caplog.text
+
+    assert len(browse_until(enough)) == 2
+    assert max(counts) == 2
+
+
+def test_an_interrupted_browse_leaves_nothing_behind() -> None:
+    browse(0.1, LOOPBACK, static={})
+    threads, files = threading.active_count(), descriptors()
+    main = threading.get_ident()
+
+    sent = threading.Event()
+
+    def enough(_: list[FoundGateway]) -> bool:
+        if not sent.is_set():
+            sent.set()
+            signal.pthread_kill(main, signal.SIGINT)
+        return False
+
+    with pytest.raises(KeyboardInterrupt):
+        browse(PATIENCE_S, LOOPBACK, until=enough, static={})
+    assert (threading.active_count(), descriptors()) == (threads, files)
 
 
 def test_what_until_raises_comes_out_of_browse() -> None:

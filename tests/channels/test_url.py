@@ -1,0 +1,224 @@
+"""Channel URLs: read once, wrong ones refused with what to write instead, and secrets never shown."""
+
+from __future__ import annotations
+
+import traceback
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.channels import is_url, listen, open_channel, parse_url, redacted, tcp_url
+from gateway.channels.serial import SerialOptions
+from gateway.channels.ssh import SshOptions
+from gateway.channels.unix import UnixOptions
+from gateway.channels.url import MAX_URL, SCHEMES
+from gateway.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port"),
+    [
+        ("tcp://bench3", "bench3", 18871),
+        ("tcp://bench3.local:4000", "bench3.local", 4000),
+        ("TCP://127.0.0.1:0/", "127.0.0.1", 0),
+        ("tcp://[::1]", "::1", 18871),
+        ("tcp://[fe80::1%eth0]:4000", "fe80::1%eth0", 4000),
+        ("tcp://[fe80::1%25eth0]:4000", "fe80::1%eth0", 4000),
+        ("tcp://", None, 18871),
+        ("tcp://:5000", None, 5000),
+    ],
+)
+def test_tcp_urls_give_host_and_port(url: str, host: str | None, port: int) -> None:
+    parsed = parse_url(url)
+    assert (parsed.scheme, parsed.host, parsed.port) == ("tcp", host, port)
+
+
+def test_tcp_url_puts_an_ipv6_address_in_brackets_and_can_be_read_back() -> None:
+    assert tcp_url("10.0.0.1", 80) == "tcp://10.0.0.1:80"
+    assert tcp_url("fe80::1%eth0", 80) == "tcp://[fe80::1%25eth0]:80"
+    assert parse_url(tcp_url("fe80::1%eth0", 80)).host == "fe80::1%eth0"
+
+
+def test_unix_urls_give_a_path_and_a_mode() -> None:
+    parsed = parse_url("unix:///run/my%20bench/a@b#c.sock?mode=660")
+    assert parsed.path == "/run/my bench/a@b#c.sock"
+    assert parsed.options == UnixOptions(mode=0o660)
+    assert parse_url("unix:/run/s").path == "/run/s"
+    assert parse_url("unix:///run/s").options.mode == 0o600
+
+
+def test_ssh_urls_give_what_ssh_needs() -> None:
+    parsed = parse_url("ssh://pi@bench3:2222/opt/bin/gateway?identity=/k&config=/c&compress=on")
+    assert (parsed.user, parsed.host, parsed.port, parsed.path) == ("pi", "bench3", 2222, "/opt/bin/gateway")
+    assert parsed.options == SshOptions(identity="/k", config="/c", compress=True)
+    assert parse_url("ssh://bench3").port is None
+
+
+def test_serial_urls_give_typed_options() -> None:
+    parsed = parse_url("serial:///dev/ttyUSB0?baudrate=921600&parity=Even&stopbits=2&rtscts=yes&dtr=0&rts=off")
+    assert parsed.path == "/dev/ttyUSB0"
+    assert parsed.options == SerialOptions(
+        baudrate=921600, parity="even", stopbits=2, rtscts=True, dtr=False, rts=False
+    )
+
+
+def test_pipe_urls_keep_the_command_line() -> None:
+    assert parse_url("pipe:gateway stdio --bench 'my demo'?x=1").path == "gateway stdio --bench 'my demo'?x=1"
+
+
+@pytest.mark.parametrize(
+    ("url", "wants"),
+    [
+        ("", "write one like tcp://host:18871"),
+        ("bench3", "write one like tcp://host:18871"),
+        ("bench3:18871", "write tcp://bench3:18871"),
+        ("tpc://bench3", "did you mean 'tcp'? known: tcp, unix, pipe, ssh, serial"),
+        ("http://bench3", "unknown scheme"),
+        ("tcp:bench3", "after tcp: comes //"),
+        ("tcp://bench3:http", "a port is a whole number from 0 to 65535"),
+        ("tcp://bench3:65536", "a port is"),
+        ("tcp://bench3:-1", "a port is"),
+        ("tcp://bench3:", "a port is"),
+        ("tcp://bench3:\u0661", "a port is"),
+        ("tcp://::1:18871", "in brackets"),
+        ("tcp://[::1", "in brackets"),
+        ("tcp://[bench3]:1", "in brackets stands an IPv6 address"),
+        ("tcp://[::1%-x]", "in brackets stands an IPv6 address"),
+        ("tcp://-oProxyCommand=x", "a host name has letters"),
+        ("tcp://a b", "a host name has letters"),
+        ("tcp://pi@bench3", "a tcp URL has no user"),
+        ("tcp://bench3/path", "a tcp URL has no path"),
+        ("tcp://bench3?nodelay=1", "unknown option 'nodelay'; tcp URLs take: compress"),
+        ("tcp://bench3?compress=maybe", "option compress must be true or false"),
+        ("tcp://bench3?compress=1&compress=0", "option compress is given twice"),
+        ("tcp://bench3?" + "&".join(["compress=1"] * 40), "40 options are too many"),
+        ("tcp://bench3\n", "no control characters"),
+        ("tcp://" + "a" * MAX_URL, f"at most {MAX_URL} characters"),
+        ("unix://run/s", "a unix URL has no host"),
+        ("unix:///", "names no file"),
+        ("unix:///run/", "names no file"),
+        ("unix:///" + "s" * 107, "at most 107 bytes, not 108"),
+        ("unix:///run/s%00", "without control characters"),
+        ("unix:///run/%ff", "UTF-8"),
+        ("unix:///run/s?mode=999", "option mode must be an octal file mode"),
+        ("unix:///run/s?mode=%ff", "option mode must be text in UTF-8"),
+        ("ssh://", "names no host"),
+        ("ssh://-oProxyCommand=x", "a host name has letters"),
+        ("ssh://-l@bench3", "a user name has letters"),
+        ("ssh://$(reboot)@bench3", "a user name has letters"),
+        ("ssh://bench3:0", "there is no port 0"),
+        ("ssh://bench3/opt/gateway?command=gw", "not both"),
+        ("ssh://bench3?identity=", "option identity must be not empty"),
+        ("pipe:", "needs a command"),
+        ("pipe:gateway 'stdio", "without its partner"),
+        ("serial://", "names no port"),
+        ("serial:///", "names no port"),
+        ("serial:///dev/ttyUSB0?baud=9600", "unknown option 'baud'; did you mean 'baudrate'?"),
+        ("serial:///dev/ttyUSB0?baudrate=fast", "option baudrate must be a whole number from 50 to 12000000"),
+        ("serial:///dev/ttyUSB0?baudrate=49", "option baudrate must be"),
+        ("serial:///dev/ttyUSB0?framing=link", "framing=link is not in this version"),
+        ("serial:///dev/ttyUSB0?bytesize=7", "need bytesize=8"),
+        ("serial:///dev/ttyUSB0?parity=odder", "option parity must be none or even or odd"),
+        ("serial:///dev/ttyUSB0?stopbits=3", "option stopbits must be"),
+        ("serial:///dev/ttyUSB0?xonxoff=1", "use rtscts"),
+    ],
+)
+def test_a_wrong_url_says_in_one_line_what_to_write_instead(url: str, wants: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_url(url)
+    assert wants in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_scheme_has_its_module() -> None:
+    samples = {
+        "tcp": "tcp://h",
+        "unix": "unix:///s",
+        "pipe": "pipe:x",
+        "ssh": "ssh://h",
+        "serial": "serial:///dev/x",
+    }
+    assert set(samples) == set(SCHEMES)
+    assert [parse_url(url).scheme for url in samples.values()] == list(samples)
+
+
+@pytest.mark.parametrize("url", ["tcp://bench3", "TCP:bench3", "unix:/s", "pipe:gateway stdio", "http://x", "x://"])
+def test_what_is_meant_as_a_url_is_one(url: str) -> None:
+    assert is_url(url)
+
+
+@pytest.mark.parametrize("name", ["", "bench3", "Bench of Ada", "bench3:18871", "tcp"])
+def test_a_bare_name_is_no_url(name: str) -> None:
+    assert not is_url(name)
+
+
+# ------------------------------------------------------------------------------------------------------------- secrets
+
+SECRET = "hunter2"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"tcp://ada:{SECRET}@bench3:18871",
+        f"tcp://:{SECRET}@bench3",
+        f"tcp://{SECRET}@bench3",
+        f"ssh://pi:{SECRET}@bench3/opt/gateway",
+        f"ssh://pi:p@{SECRET}@bench3",
+        f"tcp://ada:x/{SECRET}@bench3",
+        f"tcp://ada:x?{SECRET}@bench3",
+        f"tcp://ada:x#{SECRET}@bench3",
+        f"TCP://ada:{SECRET}@[::1]:18871",
+        f"nonsense://ada:{SECRET}@bench3",
+        f"tcp://bench3?password={SECRET}",
+        f"tcp://bench3?compress=1&token={SECRET}",
+        f"tcp://bench3?api_key={SECRET}&compress=1",
+        f"serial:///dev/ttyUSB0?PassPhrase={SECRET}",
+        f"ssh://bench3?client_secret={SECRET}&identity=/k",
+        f"pipe:sshpass -p {SECRET} ssh bench3 gateway stdio",
+        f"pipe:gw --token={SECRET} '",
+        f" pipe:\tgw {SECRET}",
+    ],
+)
+def test_a_secret_in_a_url_reaches_no_text(url: str) -> None:
+    assert SECRET not in redacted(url)
+    for use in (parse_url, listen, *(() if "sshpass" in url else (open_channel,))):
+        try:
+            shown = f"{use(url)!r} {use(url)}"
+        except ConfigError as error:
+            shown = "".join(traceback.format_exception(error)) + repr(error.facts)
+        assert SECRET not in shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "tcp://bench3:18871",
+        "tcp://[fe80::1%eth0]:18871?compress=1",
+        "unix:///run/a@b.sock?mode=660",
+        "ssh://pi@bench3:22/opt/gateway?identity=/home/pi/.ssh/id",
+        "serial:///dev/serial/by-id/usb-FTDI?baudrate=9600",
+        "pipe:gateway",
+        "",
+        "bench3",
+    ],
+)
+def test_a_url_without_secrets_is_shown_as_it_is(url: str) -> None:
+    assert redacted(url) == url
+
+
+def test_a_parsed_url_shows_no_arguments_of_a_command() -> None:
+    parsed = parse_url(f"pipe:gw --token {SECRET}")
+    assert str(parsed) == "pipe:gw ..."
+    assert repr(parsed) == "ChannelUrl('pipe:gw ...')"
+
+
+@given(st.text(max_size=60) | st.from_regex(r"(tcp|unix|ssh|serial|pipe)://?[a-z@:/?=&%\[\]]{0,30}", fullmatch=True))
+def test_any_text_is_a_url_or_a_config_error(text: str) -> None:
+    redacted(text)
+    try:
+        parsed = parse_url(text)
+    except ConfigError:
+        return
+    assert parsed.scheme in SCHEMES

@@ -1,0 +1,218 @@
+"""The README and the tutorial are true: their commands and programs run as printed and show what is printed.
+
+How a page is read. A fenced block is run by its language, unless a comment right above it says otherwise:
+
+    console                       each line after `$ ` is a command for the shell; what follows it must be its output
+    python, toml                  needs a comment `<!-- file: NAME -->`: it is written to that file
+    <!-- terminal: NAME -->       the block's last command goes on running while later blocks are run
+    <!-- end of terminal: NAME -->   Ctrl-C in that terminal
+    <!-- not run: REASON -->      the block is skipped
+    text                          is never run
+
+In an output `...` stands for anything, on a line of its own for any lines; runs of blanks count as one. All blocks of a
+page share a folder, and a network of their own where the system permits it, so that no other gateway is found.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = ("README.md", "docs/tutorial/first-gateway.md")
+COMMAND_S = 30.0
+START_S = 30.0
+STOP_S = 15.0
+
+PARTS = re.compile(
+    r"<!-- (?P<mark>[\w ]+?)(?:: (?P<value>.*?))? -->|^```(?P<language>\w+)\n(?P<text>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block of a page, or the end of a terminal."""
+
+    line: int
+    language: str
+    text: str
+    mark: str = ""
+    value: str = ""
+
+
+def blocks(page: str) -> Iterator[Block]:
+    """The blocks of a page with the comment that stands above each."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    mark = value = ""
+    end = 0
+    for part in PARTS.finditer(text):
+        line = text.count("\n", 0, part.start()) + 1
+        if part["mark"] == "end of terminal":
+            yield Block(line, "", "", part["mark"], part["value"])
+        elif part["mark"]:
+            mark, value, end = part["mark"], part["value"] or "", part.end()
+        else:
+            above = text[end : part.start()].strip() == "" and mark
+            yield Block(line, part["language"], part["text"], mark if above else "", value if above else "")
+            mark = ""
+
+
+def commands(text: str) -> list[tuple[str, list[str]]]:
+    """The commands of a console block, each with the lines of its output."""
+    found: list[tuple[str, list[str]]] = []
+    for line in text.splitlines():
+        if line.startswith("$ "):
+            found.append((line[2:], []))
+        elif found:
+            found[-1][1].append(line)
+    return found
+
+
+def expected(lines: list[str]) -> re.Pattern[str]:
+    """What the output has to match."""
+    patterns = []
+    for line in lines:
+        if line.strip() == "...":
+            patterns.append(r"(?:.*\n)*?")
+        elif words := line.split():
+            pattern = r"[^\S\n]+".join(re.escape(word).replace(r"\.\.\.", ".*?") for word in words)
+            patterns.append(rf"[^\S\n]*{pattern}[^\S\n]*\n")
+    return re.compile("".join(patterns))
+
+
+def without_blank_lines(output: str) -> str:
+    return "".join(f"{line}\n" for line in output.splitlines() if line.strip())
+
+
+@dataclass
+class Reader:
+    """Somebody who types what a page says: a folder, terminals, and a network with nobody else in it."""
+
+    folder: Path
+    network: list[str]
+    terminals: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def environment(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
+        return {**kept, "PATH": path, "HOME": str(self.folder), "XDG_CONFIG_HOME": str(self.folder), "COLUMNS": "160"}
+
+    def follow(self, block: Block) -> None:
+        """Do what the block says, and check what comes out."""
+        match block.mark, block.language:
+            case ("not run", _) | (_, "text"):
+                assert block.language == "text" or block.value, "say why the block is not run"
+            case ("end of terminal", _):
+                self.interrupt(block.value)
+            case ("file", _):
+                (self.folder / block.value).write_text(block.text, encoding="utf-8")
+            case ("terminal", "console"):
+                *first, (last, output) = commands(block.text)
+                for command, lines in first:
+                    self.run(command, lines)
+                self.start(block.value, last, output)
+            case ("", "console"):
+                for command, lines in commands(block.text):
+                    self.run(command, lines)
+            case unknown:
+                pytest.fail(f"nothing says what to do with this block: {unknown}")
+
+    def run(self, command: str, lines: list[str]) -> None:
+        finished = subprocess.run(
+            [*self.network, "bash", "-c", f"exec 2>&1; {command}"],
+            cwd=self.folder,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=COMMAND_S,
+            check=False,
+        )
+        refused = any(re.match(r"error: |\w+(Error|Denied|Range): ", line) for line in lines)
+        assert (finished.returncode != 0) == refused, f"$ {command}\n{finished.stdout}"
+        if lines:
+            output = without_blank_lines(finished.stdout)
+            assert expected(lines).fullmatch(output), f"$ {command}\nprints\n{output}but the page says\n" + "\n".join(
+                lines
+            )
+
+    def start(self, terminal: str, command: str, lines: list[str]) -> None:
+        log = self.folder / f"{terminal}.log"
+        with log.open("wb") as output:
+            self.terminals[terminal] = subprocess.Popen(
+                [*self.network, "bash", "-c", f"exec {command}"],
+                cwd=self.folder,
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        deadline = time.monotonic() + START_S
+        while not expected(lines).fullmatch(without_blank_lines(log.read_text(encoding="utf-8"))):
+            code = self.terminals[terminal].poll()
+            if code is not None or time.monotonic() > deadline:
+                pytest.fail(
+                    f"$ {command}\n(exit code {code}) prints\n{log.read_text()}but the page says\n" + "\n".join(lines)
+                )
+            time.sleep(0.1)
+
+    def interrupt(self, terminal: str) -> None:
+        process = self.terminals.pop(terminal)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(STOP_S) in {0, 130}, (self.folder / f"{terminal}.log").read_text(encoding="utf-8")
+
+    def leave(self) -> None:
+        for process in self.terminals.values():
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def network_of_its_own() -> Iterator[list[str]]:
+    """What to put before a command so that it runs on a network where there is nothing but loopback."""
+    user = [] if os.geteuid() == 0 else ["--user"]
+    own = ["unshare", *user, *(["--map-root-user"] if user else []), "--net"]
+    script = "ip link set lo up && echo up && exec cat"
+    if any(shutil.which(tool) is None for tool in ("unshare", "nsenter", "ip")):
+        pytest.skip("unshare, nsenter or ip is missing; on Debian: apt install util-linux iproute2")
+    with subprocess.Popen([*own, "sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as keeper:
+        assert keeper.stdout is not None
+        assert keeper.stdin is not None
+        if keeper.stdout.readline() != b"up\n":
+            pytest.skip("this system does not let its users make a network namespace")
+        preserve = ["--preserve-credentials"] if user else []
+        yield ["nsenter", f"--target={keeper.pid}", *user, *preserve, "--net", "--"]
+        keeper.stdin.close()
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Iterator[Reader]:
+    with network_of_its_own() as network:
+        reader = Reader(tmp_path, network)
+        yield reader
+        reader.leave()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
+def test_what_the_page_shows_is_what_happens(page: str, reader: Reader) -> None:
+    followed = list(blocks(page))
+    assert any(block.language == "console" and block.mark != "not run" for block in followed)
+    for block in followed:
+        try:
+            reader.follow(block)
+        except AssertionError as problem:
+            raise AssertionError(f"{page}:{block.line}: {problem}") from None
+    assert not reader.terminals, "a terminal is never ended"
