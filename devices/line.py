@@ -168,10 +168,13 @@ class SerialLine:
             self._bound(len(self._buffer), max_bytes + len(self._terminator))
             if not self._buffer.endswith(self._terminator):
                 self._fill(deadline, timeout_s)
-            elif more := self._receive(CHUNK, quiet_s):
-                self._buffer += more
-            else:
+                continue
+            more = self._receive(CHUNK, quiet_s)
+            if not more:
                 return self._take(len(self._buffer))[: -len(self._terminator)]
+            self._buffer += more
+            if time.monotonic() >= deadline:
+                raise self._late(timeout_s)
 
     def discard_input(self) -> None:
         """Forget what has come in."""
@@ -183,14 +186,18 @@ class SerialLine:
         """Add at least one byte to the buffer, or raise CallTimeout."""
         while not (data := self._receive(CHUNK, deadline - time.monotonic())):
             if time.monotonic() >= deadline:
-                raise CallTimeout(
-                    f"{self.port}: no complete answer within {timeout_s:g} s, {len(self._buffer)} bytes came; check "
-                    "that the device is on, the cable, and `baudrate`",
-                    port=self.port,
-                    timeout_s=timeout_s,
-                    received=len(self._buffer),
-                )
+                raise self._late(timeout_s)
         self._buffer += data
+
+    def _late(self, timeout_s: float) -> CallTimeout:
+        received = len(self._buffer)
+        return CallTimeout(
+            f"{self.port}: no complete answer within {timeout_s:g} s, {received} bytes came; check that the device is "
+            "on, the cable, and `baudrate`",
+            port=self.port,
+            timeout_s=timeout_s,
+            received=received,
+        )
 
     def _bound(self, length: int, max_bytes: int) -> None:
         if length > max_bytes:

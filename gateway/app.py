@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points
 from importlib.metadata import version as distribution_version
 from threading import Thread
@@ -62,6 +63,19 @@ class Instrument(Protocol):
     def identify(self) -> str: ...
 
 
+class Left(StrEnum):
+    """How a device was left when the gateway closed."""
+
+    RUNNING = "running"
+    """The gateway has not closed yet."""
+    SAFE = "safe"
+    """In its safe state, as far as its driver can tell."""
+    UNREACHED = "unreached"
+    """It could not be reached, as before: nothing is known about it."""
+    UNSAFE = "unsafe"
+    """Making it safe failed: somebody should look at it."""
+
+
 @dataclass(slots=True)
 class ServedDevice:
     """One device of a running gateway."""
@@ -72,8 +86,8 @@ class ServedDevice:
     identity: str = ""
     problem: str = ""
     """Why it could not be opened; empty if it could."""
-    unsafe: str = ""
-    """Why it may not be in its safe state after `Gateway.close`; empty if it is."""
+    left: Left = Left.RUNNING
+    """How `Gateway.close` left it."""
 
     @property
     def state(self) -> str:
@@ -217,14 +231,17 @@ class Gateway:
         return self._advertiser is not None and self._advertiser.wait(timeout_s)
 
     def close(self) -> None:
-        """Withdraw, close the server, make every device safe and let go of it. Idempotent; problems are logged."""
+        """Withdraw, close the server, make every device safe and let go of it. Idempotent.
+
+        Never raises: what went wrong is logged, and told by each device's `left`.
+        """
         if self._advertiser is not None:
             self._advertiser.close()
         if self._server is not None:
             self._server.close()
-        for device in _side_by_side(_close, self.devices, CLOSE_S):
-            device.unsafe = f"its driver has not let go of it within {CLOSE_S:g} s"
-            log.error("%s may not be in its safe state: %s", device.name, device.unsafe)
+        for device in _side_by_side(_close, [each for each in self.devices if each.left is Left.RUNNING], CLOSE_S):
+            device.left = Left.UNSAFE
+            log.error("%s may not be in its safe state: its driver hangs for %g s now", device.name, CLOSE_S)
 
     def __enter__(self) -> Self:
         self.start()
@@ -293,13 +310,14 @@ def _open(device: ServedDevice) -> None:
 
 
 def _close(device: ServedDevice) -> None:
+    _let_call_end(device.instrument)
+    reached = device.state != "faulty"
     try:
-        _let_call_end(device.instrument)
         device.instrument.close()
-        device.unsafe = ""
+        device.left = Left.SAFE if reached else Left.UNREACHED
     except Exception as problem:  # noqa: BLE001 - the other devices have to be made safe all the same
-        device.unsafe = _reason(problem)
-        log.error("%s may not be in its safe state: %s", device.name, device.unsafe)
+        device.left = Left.UNSAFE
+        log.error("%s may not be in its safe state: %s", device.name, _reason(problem))
 
 
 def _let_call_end(instrument: Instrument) -> None:

@@ -5,7 +5,7 @@
     listen = "tcp://127.0.0.1:18871"
     advertise = true
     interfaces = ["192.168.1.20"]        # where to advertise; default: what `listen` is bound to
-    log_level = "info"
+    log_level = "warning"
 
     [devices.psu1]                       # one table a device; its name is what clients say
     driver = "scpi-power-supply"         # an entry point's name, or "package.module:Class"
@@ -86,7 +86,7 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     advertise: bool = True
     interfaces: tuple[str, ...] = ()
     """Addresses of the interfaces to advertise on; empty: those that `listen` is bound to."""
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = "warning"
 
 
 class DeviceSection(msgspec.Struct, frozen=True, kw_only=True):

@@ -77,7 +77,9 @@ class SerialChannel(StreamChannel):
             if self._stream.closed:
                 return
             self._stream.close()
-        self._on_close(None if self._damaged else self._line.rest())
+        # Who watches the channel may have found the stall before a read did.
+        damaged = self._damaged or self.stalled(monotonic())
+        self._on_close(None if damaged else self._line.rest())
 
 
 class SerialListener(Listener):

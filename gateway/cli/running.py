@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from rich.logging import RichHandler
 
-from gateway.app import Gateway
+from gateway.app import Gateway, Left
 from gateway.cli.exits import Exit
 from gateway.cli.screen import Screen
 from gateway.discovery.static import without_password
@@ -119,11 +119,15 @@ def wait_advertised(screen: Screen, gateway: Gateway, stop: Stop) -> None:
 
 def farewell(screen: Screen, gateway: Gateway, stop: Stop) -> Exit:
     """Say how the devices of a closed gateway were left. The exit code."""
-    unsafe = [device.name for device in gateway.devices if device.unsafe]
-    if unsafe:
-        screen.note(f"stopped; may not be in their safe state: {', '.join(unsafe)} (see above)", style="bold red")
+    left = {how: ", ".join(device.name for device in gateway.devices if device.left is how) for how in Left}
+    parts = [
+        f"in their safe state: {left[Left.SAFE]}" if left[Left.SAFE] else "",
+        f"not reached: {left[Left.UNREACHED]}" if left[Left.UNREACHED] else "",
+    ]
+    screen.line("stopped; " + "; ".join(filter(None, parts)))
+    if left[Left.UNSAFE]:
+        screen.note(f"look at these, they may not be in their safe state: {left[Left.UNSAFE]}", style="bold red")
         return Exit.RAISED
-    screen.line("stopped; the devices are in their safe state")
     return stop.exit
 
 

@@ -162,7 +162,7 @@ class Advertiser:
                     watch.challenged = False
                     shown = self._advertisement
                     await (await mdns.async_update_service(_record(shown, name, self._host, places)))
-                elif not await self._woken() and False:
+                elif not await self._woken() and openable(self._wanted) != places:
                     return 0
         finally:
             mdns.zeroconf.async_remove_listener(watch)

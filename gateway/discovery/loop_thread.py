@@ -21,6 +21,7 @@ class LoopThread(Generic[T]):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[Any] | None = None
         self._outcome: Future[T] = Future()
+        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -42,8 +43,11 @@ class LoopThread(Generic[T]):
 
     def join(self, timeout_s: float | None = None) -> bool:
         """Wait for the thread to end; whether it has."""
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        # An exception in Thread.join itself, such as Ctrl-C, makes Python 3.11 take the thread for ended.
+        if not self._ended.wait(timeout_s):
+            return False
+        self._thread.join()
+        return True
 
     def result(self) -> T:
         """What `main` returned or raised; `concurrent.futures.CancelledError` if it was stopped. Waits for the end."""
@@ -56,6 +60,8 @@ class LoopThread(Generic[T]):
             self._outcome.cancel()
         except BaseException as problem:  # noqa: BLE001 - it is raised again by `result`
             self._outcome.set_exception(problem)
+        finally:
+            self._ended.set()
 
     async def _guarded(self) -> T:
         with self._lock:

@@ -179,7 +179,7 @@ class Server:
                 _log.exception("on_connect of %r failed; the connection is closed", conn)
             conn.abandon(LinkDown("the service refused the connection"))
             return
-        REACTOR.add(conn, LINGER_S)
+        REACTOR.add(conn, LINGER_S, serve_now=True)
         if self._closed:
             conn.close()
 

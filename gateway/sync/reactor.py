@@ -13,6 +13,7 @@ import contextlib
 import logging
 import selectors
 import socket
+from collections import deque
 from collections.abc import Callable
 from threading import Lock, Thread
 from time import monotonic
@@ -37,27 +38,36 @@ class Reactor:
     def __init__(self, name: str) -> None:
         self._name = name
         self._lock = Lock()
-        self._changes: list[Callable[[], None]] = []
+        self._changes: deque[Callable[[], None]] = deque()
         self._thread: Thread | None = None
         self._selector: selectors.BaseSelector | None = None
         self._waker: socket.socket | None = None
         self._watched: dict[Connection, int] = {}
+        self._owners: dict[int, Connection] = {}
+        """Whose descriptor a number is: it may have been another's before."""
         self._active: set[Connection] = set()
         self._listeners: dict[int, Callable[[], None]] = {}
         self._dispatched: set[Connection] = set()
+        self._ticking = False
+        """The thread looks at the changes within TICK_MAX_S anyway."""
         self._linger: dict[Connection, float] = {}
         self._seen: dict[Connection, int] = {}
         self._timers: list[tuple[float, Callable[[], None]]] = []
 
-    def add(self, conn: Connection, linger_s: float = 0.0) -> None:
-        """Serve this connection until it is lost.
+    def add(self, conn: Connection, linger_s: float = 0.0, *, serve_now: bool = False) -> None:
+        """Serve this connection until it is lost; with `serve_now`, first in this thread as long as messages come.
 
         `linger_s`: a worker stays with the connection as long as the next message comes within this time. For a
         server's connections, which mostly wait for requests; a client's own threads want the reading for themselves.
         """
         conn.on_lost.append(self._forget)
         self._linger[conn] = linger_s
-        self._change(lambda: self._begin(conn))
+        if serve_now:
+            self._dispatched.add(conn)
+            self._change(lambda: self._active.add(conn), hurry=False)
+            self._burst(conn)
+        else:
+            self._change(lambda: self._begin(conn), hurry=False)
 
     def add_listener(self, fd: int, ready: Callable[[], None]) -> None:
         """Call `ready` in the reactor's thread whenever `fd` is readable. It must not block."""
@@ -71,17 +81,22 @@ class Reactor:
         self._change(lambda: self._timers.append((monotonic() + delay_s, function)))
 
     def _forget(self, conn: Connection) -> None:
-        self._change(lambda: self._drop(conn))
+        # Nothing hurries: its descriptor is closed, and the thread wakes now and then.
+        with self._lock:
+            self._changes.append(lambda: self._drop(conn))
 
     # -- between threads --------------------------------------------------------------------------------------------
 
-    def _change(self, change: Callable[[], None]) -> None:
-        """Have the reactor's thread do `change`; it alone touches the selector and the sets."""
+    def _change(self, change: Callable[[], None], *, hurry: bool = True) -> None:
+        """Have the reactor's thread do `change`; it alone touches the selector and the sets.
+
+        Without `hurry` a thread that ticks is not woken for it.
+        """
         with self._lock:
             self._changes.append(change)
             if self._thread is None:
                 self._start()
-            elif self._waker is not None:
+            elif self._waker is not None and (hurry or not self._ticking):
                 with contextlib.suppress(OSError):
                     self._waker.send(b"!")
 
@@ -114,7 +129,10 @@ class Reactor:
                 self._make_changes()
                 if self._finished(wakened):
                     return
-                events = selector.select(self._timeout(tick))
+                timeout = self._timeout(tick)
+                self._ticking = timeout is not None and timeout <= TICK_MAX_S
+                events = selector.select(timeout)
+                self._ticking = False
                 tick = TICK_S if events else min(tick * 1.5, TICK_MAX_S)
                 for key, _ in events:
                     if key.data is None:
@@ -147,9 +165,9 @@ class Reactor:
                 function()
 
     def _make_changes(self) -> None:
-        with self._lock:
-            changes, self._changes = self._changes, []
-        for change in changes:
+        while self._changes:
+            with self._lock:
+                change = self._changes.popleft()
             change()
 
     def _begin(self, conn: Connection) -> None:
@@ -174,15 +192,20 @@ class Reactor:
             return
         try:
             fd = conn.fileno()
-            self._selector.register(fd, selectors.EVENT_READ, lambda: self._serve(conn))
+            self._register(fd, lambda: self._serve(conn))
         except (LinkDown, OSError, ValueError):
             return  # lost just now; the change that drops it is on its way
-        except KeyError:
-            # The descriptor of a connection that was lost and not yet dropped has been given to this one.
-            self._make_changes()
-            return
         self._active.discard(conn)
         self._watched[conn] = fd
+        self._owners[fd] = conn
+
+    def _register(self, fd: int, ready: Callable[[], None]) -> None:
+        if self._selector is None:
+            return
+        if fd in self._selector.get_map():
+            # It was of a connection that is lost and not dropped yet: the system gives numbers out again at once.
+            self._selector.unregister(fd)
+        self._selector.register(fd, selectors.EVENT_READ, ready)
 
     def _serve(self, conn: Connection) -> None:
         self._unwatch(conn)
@@ -211,14 +234,16 @@ class Reactor:
 
     def _unwatch(self, conn: Connection) -> None:
         fd = self._watched.pop(conn, None)
-        if fd is not None and self._selector is not None:
-            with contextlib.suppress(KeyError, ValueError, OSError):
-                self._selector.unregister(fd)
+        if fd is not None and self._owners.get(fd) is conn:
+            del self._owners[fd]
+            if self._selector is not None:
+                with contextlib.suppress(KeyError, ValueError, OSError):
+                    self._selector.unregister(fd)
 
     def _listen(self, fd: int, ready: Callable[[], None]) -> None:
-        if self._selector is not None:
-            self._listeners[fd] = ready
-            self._selector.register(fd, selectors.EVENT_READ, ready)
+        self._owners.pop(fd, None)
+        self._listeners[fd] = ready
+        self._register(fd, ready)
 
     def _unlisten(self, fd: int) -> None:
         if self._listeners.pop(fd, None) is not None and self._selector is not None:
