@@ -284,7 +284,7 @@ def build(config: Config) -> Gateway:
 
 
 @contextmanager
-def run_bench(name: str, **gateway: Any) -> Iterator[Gateway]:
+def run_bench(name: str, /, **gateway: Any) -> Iterator[Gateway]:
     """The bench of that name (entry point group `gateway.benches`) runs; yields a gateway for it, not started yet.
 
     `gateway` are keys of the config's table `[gateway]`. Raises ConfigError for an unknown bench.

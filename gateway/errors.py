@@ -2,8 +2,10 @@
 
     GatewayError
      |- ProtocolError        the peer broke the protocol; the connection ends
-     |- LimitExceeded        a number from outside is over its bound
+     |   |- BadRequest       ... or one request that no peer sends; only that is refused (also a TypeError)
+     |   `- LimitExceeded    a number from outside is over its bound
      |- LinkDown             the other end is gone (also an EOFError)
+     |   |- Unreachable      ... or was never there (also a ConnectionError)
      |   `- OutcomeUnknown   ... and it went under a call, which may or may not have run
      |- AccessDenied         the policy refused a name (also an AttributeError)
      |- OutOfRange           a value the device must not be given (also a ValueError)
@@ -61,6 +63,12 @@ class LimitExceeded(ProtocolError):
         super().__init__(f"{what}: {actual} is over the limit of {allowed}", what=what, actual=actual, allowed=allowed)
 
 
+class BadRequest(ProtocolError, TypeError):
+    """One request is malformed: its arguments are not what the handler takes. Only this request is refused."""
+
+    code = "bad-request"
+
+
 class LinkDown(GatewayError, EOFError):
     """The connection is closed or lost. The message says why."""
 
@@ -98,6 +106,12 @@ class DeviceUnavailable(GatewayError, ConnectionError):
 
     code = "device-unavailable"
     retryable = True
+
+
+class Unreachable(LinkDown, ConnectionError):
+    """Nobody answers at that address: no connection came about."""
+
+    code = "unreachable"
 
 
 class OutcomeUnknown(LinkDown):

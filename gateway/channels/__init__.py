@@ -33,7 +33,7 @@ def open_channel(
 ) -> Channel:
     """A channel to what listens at `url`, within `timeout` seconds.
 
-    Raises ConfigError for a wrong URL, NotFound for an unknown host, LinkDown if nobody answers there.
+    Raises ConfigError for a wrong URL, NotFound for an unknown host, Unreachable (a LinkDown) if nobody answers there.
     """
     parsed = parse_url(url) if isinstance(url, str) else url
     return scheme_module(parsed.scheme).connect(parsed, limits or Limits(), timeout)

@@ -27,7 +27,7 @@ from gateway.channels.fds import FdStream
 from gateway.channels.listener import Listener
 from gateway.channels.stream import StreamChannel
 from gateway.channels.url import READ, ChannelUrl, Options, Scheme, flag, one_of, whole
-from gateway.errors import ConfigError, GatewayError, LinkDown
+from gateway.errors import ConfigError, GatewayError, LinkDown, Unreachable
 from gateway.limits import Limits
 
 SLOW_BAUD: Final = 1_000_000
@@ -84,7 +84,7 @@ def check(url: ChannelUrl[SerialOptions]) -> None:
 def connect(url: ChannelUrl[SerialOptions], limits: Limits, timeout: float) -> Channel:
     """Open the port for this process alone. Input from before is thrown away, up to the first short silence.
 
-    Raises LinkDown if the port is not there or taken, ConfigError if it can't be opened like this.
+    Raises Unreachable if the port is not there or taken, ConfigError if it can't be opened like this.
     """
     port = open_port(url)
     try:
@@ -143,16 +143,16 @@ def port_error(url: ChannelUrl[SerialOptions], error: Exception) -> GatewayError
     """The one error for what pyserial (SerialException), termios or the system said about the port."""
     number = _error_number(error) or (_error_number(error.__context__) if error.__context__ else None)
     if number in {errno.ENOENT, errno.ENXIO, errno.ENODEV, errno.EIO}:
-        return LinkDown(f"{url.path}: there is no such port; is it plugged in? (gateway ports lists them)")
+        return Unreachable(f"{url.path}: there is no such port; is it plugged in? (gateway ports lists them)")
     if number in {errno.EAGAIN, errno.EBUSY}:
-        return LinkDown(f"{url.path}: another program has the port open; close that one")
+        return Unreachable(f"{url.path}: another program has the port open; close that one")
     if number in {errno.EACCES, errno.EPERM}:
         return ConfigError(f"{url.path}: permission denied; add this user to the port's group, often dialout")
     if number == errno.ENOTTY:
         return ConfigError(f"{url.path} is no serial port")
     if number == errno.EINVAL or isinstance(error, ValueError):
         return ConfigError(f"{url.path}: its driver refuses these settings (baudrate, parity, stopbits, rtscts)")
-    return LinkDown(f"{url.path}: {error}")
+    return Unreachable(f"{url.path}: {error}")
 
 
 def _error_number(error: BaseException) -> int | None:

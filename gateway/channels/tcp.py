@@ -21,7 +21,7 @@ from gateway.channels.listener import BACKLOG, Listener, SocketListener
 from gateway.channels.sockets import SocketStream
 from gateway.channels.stream import StreamChannel
 from gateway.channels.url import DEFAULT_PORT, ChannelUrl, Options, Scheme, tcp_url
-from gateway.errors import ConfigError, GatewayError, LinkDown, NotFound
+from gateway.errors import ConfigError, GatewayError, NotFound, Unreachable
 from gateway.limits import Limits
 
 SCHEME: Final = Scheme(options=Options, takes=frozenset({"host", "port"}), default_port=DEFAULT_PORT)
@@ -43,7 +43,7 @@ def check(url: ChannelUrl[Options]) -> None:
 def connect(url: ChannelUrl[Options], limits: Limits, timeout: float) -> Channel:
     """Try each address of the host, within `timeout` seconds in all (the look-up of the name has its own time limit).
 
-    Raises NotFound for an unknown name, otherwise LinkDown; both say what to check.
+    Raises NotFound for an unknown name, otherwise Unreachable; both say what to check.
     """
     if url.port == 0:
         raise ConfigError(f"{url}: port 0 is for listening; give the port that the gateway printed")
@@ -60,7 +60,7 @@ def connect(url: ChannelUrl[Options], limits: Limits, timeout: float) -> Channel
             problem = error
             continue
         return StreamChannel(SocketStream(sock), limits, compress=bool(url.options.compress))
-    raise LinkDown(f"can't reach {url}: {_advice(problem, timeout)}")
+    raise Unreachable(f"can't reach {url}: {_advice(problem, timeout)}")
 
 
 def _addresses(url: ChannelUrl[Options], flags: int = 0) -> list[Address]:
@@ -74,7 +74,7 @@ def _addresses(url: ChannelUrl[Options], flags: int = 0) -> list[Address]:
 
 def _lookup_error(url: ChannelUrl[Options], error: Exception) -> GatewayError:
     if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
-        return LinkDown(f"can't reach {url}: the name service does not answer; check the network, or use an address")
+        return Unreachable(f"can't reach {url}: the name service does not answer; check the network, or use an address")
     return NotFound(f"{url}: no host of that name; check its spelling, or use an address")
 
 

@@ -26,7 +26,7 @@ from gateway.channels.listener import BACKLOG, Listener, SocketListener
 from gateway.channels.sockets import SocketStream
 from gateway.channels.stream import StreamChannel
 from gateway.channels.url import READ, ChannelUrl, Options, Scheme
-from gateway.errors import ConfigError, LinkDown
+from gateway.errors import ConfigError, Unreachable
 from gateway.limits import Limits
 
 MAX_PATH: Final = 107
@@ -58,14 +58,14 @@ def check(url: ChannelUrl[UnixOptions]) -> None:
 
 
 def connect(url: ChannelUrl[UnixOptions], limits: Limits, timeout: float) -> Channel:
-    """Raises LinkDown, saying what to check."""
+    """Raises Unreachable, saying what to check."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.settimeout(timeout)
         sock.connect(url.path)
     except OSError as error:
         sock.close()
-        raise LinkDown(f"can't reach {url}: {_advice(error)}") from None
+        raise Unreachable(f"can't reach {url}: {_advice(error)}") from None
     return StreamChannel(SocketStream(sock), limits, compress=bool(url.options.compress))
 
 

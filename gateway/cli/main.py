@@ -69,9 +69,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     screen = _screen(words)
     try:
         _tolerant_streams()
-        group.main(words, prog_name="gateway", standalone_mode=False, obj=screen)
+        # Not click's own main(): it takes every EOFError, which LinkDown is, for Ctrl-D.
+        with group.make_context("gateway", words, obj=screen) as context:
+            group.invoke(context)
         sys.stdout.flush()
         return Exit.OK
+    except click.exceptions.Exit as leave:
+        return leave.exit_code
     except click.exceptions.NoArgsIsHelpError as problem:
         problem.show(sys.stderr)
         return Exit.USAGE

@@ -136,12 +136,10 @@ def announce(screen: Screen, running: Gateway) -> None:
     screen.document(document(running))
     screen.line(f"serving {running.name!r} at {without_password(running.url)}", style="bold")
     if running.local_only:
-        screen.line(
-            "  for this computer only; to open it to the bench's network, set listen = "
-            '"tcp://ADDRESS:18871" in [gateway] (anyone who reaches the port can use the instruments)'
-        )
+        screen.line("  only this computer can connect; to open it to the bench's network, give [gateway] a line")
+        screen.line('  listen = "tcp://ADDRESS:18871": then anyone who reaches the port can use the instruments')
     else:
-        screen.line("  for every computer that can reach this address: anyone who does can use the instruments")
+        screen.line("  every computer that reaches this address can connect, and use the instruments")
     screen.line(f"  {running.advert_status}")
     screen.line()
     screen.table(

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gateway.cli.exits import Failure, one_line
+from gateway.cli.exits import Exit, Failure, one_line
 
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _ASCII_BARS: Final = "_.-=+*#@"
@@ -57,7 +57,8 @@ class Screen:
         if self.as_json:
             self.document({"error": {"code": problem.code, "message": printable(one_line(problem.message))}})
         else:
-            self.err.print(Text.assemble(("error: ", "bold red"), printable(one_line(problem.message))))
+            label = ("", "") if problem.exit is Exit.INTERRUPTED else ("error: ", "bold red")
+            self.err.print(Text.assemble(label, printable(one_line(problem.message))))
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str = "") -> None:
         """A table on stdout, or the line `empty` where there are no rows. Nothing if JSON is wanted."""

@@ -17,8 +17,8 @@ from gateway.cli.screen import Screen
 def command(ctx: click.Context, screen: Screen, config: str) -> None:
     """Serve the instruments that the file CONFIG names, until SIGTERM or Ctrl-C.
 
-    Every device is brought to its safe state at the end. A device that can't be opened is reported and tried again at its
-    next call; the others are served meanwhile.
+    Every device is brought to its safe state at the end. A device that can't be opened is reported and tried again at
+    its next call; the others are served meanwhile.
 
     JSON, once it serves: {"name", "url", "local_only", "advertised", "advert_status", "devices": [{"name", "driver",
     "state", "identity", "problem"}]}.

@@ -1,4 +1,4 @@
-"""`gateway stdio`: what `ssh://host` runs at the other end. Stdout carries the protocol, and nothing else is written to it."""
+"""`gateway stdio`: what `ssh://host` runs at the other end. Stdout carries the protocol and nothing else."""
 
 from __future__ import annotations
 

@@ -114,14 +114,15 @@ class Advertiser:
 
     async def _supervise(self) -> None:
         while True:
-            places = openable(self._wanted)
-            trouble = "; ".join(places.refused)
-            if places.usable:
-                try:
+            try:
+                places = openable(self._wanted)
+                trouble = "; ".join(places.refused)
+                if places.usable:
                     await self._advertise(places)
                     continue  # the interfaces have changed
-                except (OSError, RuntimeError, zeroconf.Error) as problem:
-                    trouble = str(problem) or type(problem).__name__
+            except Exception as problem:  # whatever the network comes up with, the gateway goes on
+                trouble = str(problem) or type(problem).__name__
+                log.debug("advertising failed", exc_info=True)
             self._report(f"not advertised: {trouble}; trying again every {self._retry_s:g} s", logging.WARNING)
             await asyncio.sleep(self._retry_s)
 

@@ -107,8 +107,8 @@ def survey(
     fixed = _fixed(static_gateways() if static is None else static)
     search = _Search(wanted, fixed, until)
     thread = LoopThread(partial(search.run, timeout_s), name="gateway-mdns-browse")
-    thread.start()
     try:
+        thread.start()
         thread.join()
     finally:
         thread.stop()  # Ctrl-C: leave no socket behind

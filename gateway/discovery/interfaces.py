@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import ipaddress
+import logging
 import os
 import socket
 import struct
@@ -29,6 +30,8 @@ MAX_INTERFACES: Final = 64
 _IFF_UP: Final = 0x1
 _IFF_LOOPBACK: Final = 0x8
 _IFF_MULTICAST: Final = 0x1000
+
+log = logging.getLogger("gateway.discovery")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -70,7 +73,7 @@ class Openable:
 def local_interfaces() -> list[Interface]:
     """All that are up: one entry for each IPv4 address, and one for each interface that has IPv6 only."""
     found: list[Interface] = []
-    for adapter in ifaddr.get_adapters():
+    for adapter in _adapters():
         if not _flags(adapter.name) & _IFF_UP:
             continue
         ips = [(ip.ip[0] if isinstance(ip.ip, tuple) else ip.ip, ip.network_prefix) for ip in adapter.ips]
@@ -176,8 +179,8 @@ def hear_only(zeroconf: Zeroconf, interfaces: Sequence[Interface]) -> None:
         transport.set_protocol(_OnLink(cast(asyncio.DatagramProtocol, transport.get_protocol()), interfaces))
     # Its sockets were open before this: forget what came in meanwhile.
     cache = zeroconf.cache
-    for name in cache.names():
-        cache.async_remove_records(cache.async_entries_with_name(name))
+    for name in list(cache.names()):
+        cache.async_remove_records(list(cache.async_entries_with_name(name)))
 
 
 class _OnLink(asyncio.DatagramProtocol):
@@ -214,13 +217,21 @@ def _address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | No
 
 def _by_other_address(address: str) -> Interface | None:
     """The interface that has `address` beside the one it is listed by: 127.0.0.2, or IPv6 beside IPv4."""
-    for adapter in ifaddr.get_adapters():
+    for adapter in _adapters():
         for ip in adapter.ips:
             own = ip.ip[0] if isinstance(ip.ip, tuple) else ip.ip
             if own == address:
                 network = ipaddress.ip_network(f"{own}/{ip.network_prefix}", strict=False)
                 return Interface(address, adapter.nice_name, adapter.index or 0, (network,))
     return None
+
+
+def _adapters() -> list[ifaddr.Adapter]:
+    try:
+        return list(ifaddr.get_adapters())
+    except OSError as problem:
+        log.warning("the network interfaces can't be listed: %s", problem)
+        return []
 
 
 def _flags(name: str) -> int:

@@ -42,7 +42,9 @@ class LoopThread(Generic[T]):
             self._stopping = True
 
     def join(self, timeout_s: float | None = None) -> bool:
-        """Wait for the thread to end; whether it has."""
+        """Wait for the thread to end; whether it has. One that was never started has."""
+        if self._thread.ident is None:
+            return True
         # An exception in Thread.join itself, such as Ctrl-C, makes Python 3.11 take the thread for ended.
         if not self._ended.wait(timeout_s):
             return False

@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from gateway.errors import LimitExceeded, NotFound, ProtocolError
+from gateway.errors import BadRequest, LimitExceeded, NotFound
 from gateway.limits import Limits
 from gateway.protocol import copies
 from gateway.protocol.brine import NotBrine, dump
@@ -176,7 +176,7 @@ class Boxing:
     def unbox(self, box: Any, new: list[Netref]) -> Any:
         """The value or object of a decoded box. Proxies whose class isn't known yet are added to `new`.
 
-        Raises ProtocolError for what is no box, NotFound for a reference to an object that is not lent.
+        Raises BadRequest for what is no box, NotFound for a reference to an object that is not lent.
         """
         label, value = split(box)
         if label == LABEL_VALUE:
@@ -189,7 +189,7 @@ class Boxing:
             return tuple([self.unbox(item, new) for item in value])
         if label == LABEL_COPY and self.copies and type(value) is tuple and len(value) == 2:
             return copies.rebuild(value[0], self.unbox(value[1], new), self._limits)
-        raise ProtocolError(f"no such box: label {label!r:.50} around {type(value).__name__}")
+        raise BadRequest(f"no such box: label {label!r:.50} around {type(value).__name__}")
 
     def _receive(self, id_pack: IdPack, new: list[Netref]) -> Netref:
         proxy = self.proxies.get(id_pack)
@@ -220,10 +220,10 @@ def tuple_of(pieces: list[bytes], limits: Limits) -> bytes:
 
 
 def split(box: Any) -> tuple[Any, Any]:
-    """`(label, value)` of a decoded box. Raises ProtocolError for anything else."""
+    """`(label, value)` of a decoded box. Raises BadRequest for anything else."""
     if type(box) is tuple and len(box) == 2:
         return box
-    raise ProtocolError(f"a box is (label, value), not {box!r:.80}")
+    raise BadRequest(f"a box is (label, value), not {box!r:.80}")
 
 
 def id_pack_of(value: Any) -> IdPack:
@@ -232,4 +232,4 @@ def id_pack_of(value: Any) -> IdPack:
         name, class_id, instance_id = value
         if type(name) is str and type(class_id) is int and type(instance_id) is int:
             return value
-    raise ProtocolError(f"an id_pack is (name, class id, instance id), not {value!r:.80}")
+    raise BadRequest(f"an id_pack is (name, class id, instance id), not {value!r:.80}")

@@ -18,18 +18,16 @@ Numbers are big-endian; 07, 09, 1c to 1f and f0 to ff are not assigned. Only val
 namedtuple, an IntEnum or a subclass of str is not. A length may be written longer than it need be, a decimal may not.
 
 This is the hot path: each call encodes and decodes a few small nested tuples. So the bounds of `Limits` cost those
-nothing: `levels` says how much may still open, and a tuple for which it is too low has to ask `_enter`.
-- A message that is too short to hold more than `limits.items` values is decoded with `limits.nesting` levels. In a
-  longer one `levels` starts at 0 and goes below, so that each tuple asks and is counted.
-- Encoding starts with `_BITS`, of which a tuple takes 2, 4 or 8 by its length. What does not fit is encoded again
-  from 0, and counted.
+nothing: `levels` says how much may still open, and a tuple for which it is too low has to ask `_enter`. Decoding starts
+with `limits.nesting` where a message is too short for more than `limits.items` values; in a longer one with 0, and
+goes below, so that each tuple asks and is counted. Encoding starts with `_BITS`, of which a tuple takes 2, 4 or 8 by
+its length; what does not fit is encoded again from 0, and counted.
 """
 
 from __future__ import annotations
 
 import struct
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import repeat
 from typing import Any, Final, TypeAlias
 
@@ -56,44 +54,33 @@ class Unencodable(ValueError):
 class _Counted:
     """The bounds of `Limits` with the counts of one message, for a message that could break them in sum."""
 
-    __slots__ = ("collisions", "int_digits", "items", "long_digits", "nesting", "unordered_items", "values")
-
-    def __init__(self, limits: Limits) -> None:
-        self.nesting, self.items = limits.nesting, limits.items
-        self.int_digits, self.unordered_items = limits.int_digits, limits.unordered_items
-        self.values = 1
-        self.long_digits = self.collisions = 0
+    def __init__(self, limits: Limits, items: int) -> None:
+        self.nesting, self.int_digits, self.unordered_items = limits.nesting, limits.int_digits, limits.unordered_items
+        self.items, self.values, self.collisions = items, 1, 0
 
 
 _Bounds: TypeAlias = Limits | _Counted
 
 
-def _enter(count: int, levels: int, bounds: _Bounds) -> None:
-    """Count a tuple of `count` items, or raise LimitExceeded. To be asked where `levels` is below 1."""
+def _enter(values: int, levels: int, bounds: _Bounds) -> None:
+    """Count `values` more, `-levels` tuples deep, or raise LimitExceeded. To be asked where `levels` is below 1."""
     if not isinstance(bounds, _Counted) or -levels >= bounds.nesting:
         raise LimitExceeded("nesting", actual=bounds.nesting + 1, allowed=bounds.nesting)
-    bounds.values += count
+    bounds.values += values
     if bounds.values > bounds.items:
         raise LimitExceeded("items", actual=bounds.values, allowed=bounds.items)
 
 
 # ---------------------------------------------------------------------------------------------------------- encoding
-
 _BITS: Final = 16
-_BITS_NESTING: Final = 8  # the most levels, and
-_BITS_ITEMS: Final = 87_381  # the most values that fit in _BITS: 1 + 4 + 16 + ... + 4**8
 
-_PACK_LENGTH: Final = struct.Struct(">BI").pack
-_PACK_FLOAT: Final = struct.Struct(">Bd").pack
-_PACK_COMPLEX: Final = struct.Struct(">Bdd").pack
+_PACK_LENGTH, _PACK_FLOAT, _PACK_COMPLEX = (struct.Struct(code).pack for code in (">BI", ">Bd", ">Bdd"))
 _BYTES_HEADS: Final = (b"\x01", b"\x0a", b"\x0b", b"\x0c", b"\x0d", *(bytes((0x0E, n)) for n in range(5, 256)))
 _STR_HEADS: Final = tuple(b"\x08" + head for head in _BYTES_HEADS)
 _TUPLE_HEADS: Final = (b"\x02", b"\x10", b"\x11", b"\x12", b"\x13", *(bytes((0x14, n)) for n in range(5, 256)))
 _INT_HEADS: Final = tuple(bytes((0x16, n)) for n in range(256))
 _CONSTANTS: Final = {None: b"\x00", True: b"\x03", False: b"\x04", NotImplemented: b"\x05", Ellipsis: b"\x06"}
 _SCALARS: Final = frozenset({int, str, float, bytes, complex, *map(type, _CONSTANTS)})
-
-_Append: TypeAlias = Callable[[bytes], None]
 
 
 def dump(value: object, limits: Limits = DEFAULT) -> bytes:
@@ -102,10 +89,7 @@ def dump(value: object, limits: Limits = DEFAULT) -> bytes:
 
 
 def dump_into(value: object, out: list[bytes], limits: Limits = DEFAULT) -> None:
-    """Append the encoding of `value` to `out` in pieces, where large bytes are the value's own and not a copy.
-
-    Raises NotBrine or Unencodable, and then `out` is as it was.
-    """
+    """Append the encoding of `value` to `out` in pieces, all or none. Raises NotBrine or Unencodable."""
     out += _pieces(value, limits)
 
 
@@ -114,18 +98,18 @@ def dumpable(value: object) -> bool:
     if type(value) in _SCALARS:
         return True
     pending: list[Any] = [value]
-    seen: set[int] = set()  # a tuple that is an item of many is walked once
-    while pending:
-        item = pending.pop()
+    seen: set[int] = set()  # what is an item of many is walked once
+    for item in pending:  # which grows meanwhile
         kind = type(item)
+        if kind in _SCALARS or id(item) in seen:
+            continue
+        seen.add(id(item))
         if kind is slice:
             pending += (item.start, item.stop, item.step)
-        elif kind is tuple or kind is frozenset:
-            if id(item) not in seen and not _SCALARS.issuperset(map(type, item)):
-                seen.add(id(item))
-                pending += item
-        elif kind not in _SCALARS:
+        elif kind is not tuple and kind is not frozenset:
             return False
+        elif not _SCALARS.issuperset(map(type, item)):
+            pending += item
     return True
 
 
@@ -134,7 +118,7 @@ def _pieces(value: Any, limits: Limits) -> list[bytes]:
     append = pieces.append
     try:
         try:
-            if limits.items < _BITS_ITEMS or limits.nesting < _BITS_NESTING:
+            if limits.items < 87_381 or limits.nesting < 8:  # 1 + 4 + 16 + ... + 4**8 values may fit in _BITS
                 raise OverflowError
             if type(value) is tuple and len(value) == 2:  # as every message
                 append(b"\x11")
@@ -143,13 +127,13 @@ def _pieces(value: Any, limits: Limits) -> list[bytes]:
                 _dump_items((value,), append, _BITS, limits)
         except OverflowError:  # too large not to be counted
             pieces.clear()
-            _dump_items((value,), append, 0, _Counted(limits))
+            _dump_items((value,), append, 0, _Counted(limits, limits.items))
     except (ValueError, LimitExceeded, RecursionError, struct.error) as error:
         raise Unencodable(f"a value can't be sent: {error}") from None
     return pieces
 
 
-def _dump_items(items: Iterable[Any], append: _Append, levels: int, bounds: _Bounds) -> None:
+def _dump_items(items: tuple[Any, ...], append: Callable[[bytes], None], levels: int, bounds: _Bounds) -> None:
     for item in items:
         kind = type(item)
         if kind is int:
@@ -162,8 +146,7 @@ def _dump_items(items: Iterable[Any], append: _Append, levels: int, bounds: _Bou
             else:
                 _dump_large(item, append, levels, bounds)
         elif kind is str:
-            text = item.encode()
-            count = len(text)
+            count = len(text := item.encode())
             append(_STR_HEADS[count] if count < 256 else b"\x08" + _PACK_LENGTH(0x0F, count))
             append(text)
         elif kind is float:
@@ -174,7 +157,8 @@ def _dump_items(items: Iterable[Any], append: _Append, levels: int, bounds: _Bou
             _dump_rare(item, kind, append, levels, bounds)
 
 
-def _dump_large(value: tuple[Any, ...], append: _Append, levels: int, bounds: _Bounds) -> None:
+def _dump_large(value: tuple[Any, ...], append: Callable[[bytes], None], levels: int, bounds: _Bounds) -> None:
+    """Append a tuple that is long or deep. Raises OverflowError where it should be counted and nothing is."""
     count = len(value)
     if not isinstance(bounds, _Counted):
         levels -= 2 if count < 5 else 4 if count < 17 else 8 if count < 256 else _BITS + 1
@@ -197,10 +181,9 @@ def _dump_large(value: tuple[Any, ...], append: _Append, levels: int, bounds: _B
         append(bytes(run))
 
 
-def _dump_rare(value: Any, kind: type, append: _Append, levels: int, bounds: _Bounds) -> None:
+def _dump_rare(value: Any, kind: type, append: Callable[[bytes], None], levels: int, bounds: _Bounds) -> None:
     if kind is bytes:
-        count = len(value)
-        append(_BYTES_HEADS[count] if count < 256 else _PACK_LENGTH(0x0F, count))
+        append(_BYTES_HEADS[len(value)] if len(value) < 256 else _PACK_LENGTH(0x0F, len(value)))
         append(value)
     elif kind is complex:
         append(_PACK_COMPLEX(0x1B, value.real, value.imag))
@@ -222,51 +205,35 @@ def _int(item: int, bounds: _Bounds) -> bytes:
     """The encoding of an int that is not in `_INTS`."""
     bits, allowed = item.bit_length(), bounds.int_digits
     if bits >> 2 <= allowed:  # there are more digits than that, and writing them takes the square of their number
-        text = b"%d" % item
-        count = len(text)
+        count = len(text := b"%d" % item)
         if count - (item < 0) <= allowed:
             return (_INT_HEADS[count] if count < 256 else _PACK_LENGTH(0x17, count)) + text
     raise LimitExceeded("int_digits", actual=int(bits * 0.30103) + 1, allowed=allowed)
 
 
 # What a converter of 12 bits gives, and the numbers of a young connection. Negative ints index from the end.
-_INTS: Final = tuple(
-    bytes((n + 0x50,)) if -48 <= n < 160 else _int(n, DEFAULT) for n in (*range(4096), *range(-2048, 0))
-)
+_INTS: Final = [bytes((n + 80,)) if -48 <= n < 160 else _int(n, DEFAULT) for n in (*range(4096), *range(-2048, 0))]
 
 # ---------------------------------------------------------------------------------------------------------- decoding
+_LENGTH, _FLOAT, _COMPLEX = (struct.Struct(code).unpack_from for code in (">I", ">d", ">dd"))
 
-_LONG_INTS: Final = 64  # the ints of tag 17 in one message may have this times Limits.int_digits in sum
-_COLLISION_WORK: Final = 1 << 26
-
-_LENGTH: Final = struct.Struct(">I").unpack_from
-_FLOAT: Final = struct.Struct(">d").unpack_from
-_COMPLEX: Final = struct.Struct(">dd").unpack_from
-
+# (data, position of the tag, levels, bounds) -> the value and the position of its last byte. A decoder need not look if
+# its bytes are all there: if not, that position is behind the end, where the next tag isn't found or `load` sees it.
 _Decoder: TypeAlias = Callable[[bytes, int, int, _Bounds], tuple[Any, int]]
-"""`(data, position of the tag, levels, bounds)` -> the value and the position of its last byte.
-
-No decoder looks whether its bytes are all there. If not, the last one's position is behind the end of the data, where
-the next tag is not found, or `load` sees it.
-"""
 
 
 def load(data: bytes, start: int = 0, limits: Limits = DEFAULT) -> Any:
-    """The one value that `data` holds from `start` to its end.
-
-    Raises BrineError where there is anything else, LimitExceeded (`nesting`, `items`, `int_digits`, `unordered_items`)
-    where it is too large.
-    """
+    """The one value that `data` holds from `start` to its end. Raises BrineError, or LimitExceeded."""
     size = len(data)
     try:
         decode = _DECODERS[data[start]]
         if size - start <= limits.items:
             value, last = decode(data, start, limits.nesting, limits)
         else:
-            value, last = decode(data, start, 0, _Counted(limits))
+            value, last = decode(data, start, 0, _Counted(limits, limits.items))
     except (IndexError, struct.error):
         raise BrineError(f"brine is cut short: the data ends at offset {size}") from None
-    except (UnicodeDecodeError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise BrineError(f"brine of a value that can't be: {error}") from None
     if last + 1 != size:
         raise BrineError(f"a brine value of {last + 1 - start} bytes, where there are {size - start}")
@@ -276,8 +243,7 @@ def load(data: bytes, start: int = 0, limits: Limits = DEFAULT) -> Any:
 def _tuple1(data: bytes, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, int]:
     if levels < 1:
         _enter(1, levels, bounds)
-    pos += 1
-    if (a := _VALUES[tag := data[pos]]) is _MORE:
+    if (a := _VALUES[tag := data[pos := pos + 1]]) is _MORE:
         a, pos = _DECODERS[tag](data, pos, levels - 1, bounds)
     return (a,), pos
 
@@ -285,11 +251,9 @@ def _tuple1(data: bytes, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, i
 def _tuple2(data: bytes, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, int]:
     if levels < 1:
         _enter(2, levels, bounds)
-    pos += 1
-    if (a := _VALUES[tag := data[pos]]) is _MORE:
+    if (a := _VALUES[tag := data[pos := pos + 1]]) is _MORE:
         a, pos = _DECODERS[tag](data, pos, levels - 1, bounds)
-    pos += 1
-    if (b := _VALUES[tag := data[pos]]) is _MORE:
+    if (b := _VALUES[tag := data[pos := pos + 1]]) is _MORE:
         b, pos = _DECODERS[tag](data, pos, levels - 1, bounds)
     return (a, b), pos
 
@@ -297,14 +261,11 @@ def _tuple2(data: bytes, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, i
 def _tuple3(data: bytes, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, int]:
     if levels < 1:
         _enter(3, levels, bounds)
-    pos += 1
-    if (a := _VALUES[tag := data[pos]]) is _MORE:
+    if (a := _VALUES[tag := data[pos := pos + 1]]) is _MORE:
         a, pos = _DECODERS[tag](data, pos, levels - 1, bounds)
-    pos += 1
-    if (b := _VALUES[tag := data[pos]]) is _MORE:
+    if (b := _VALUES[tag := data[pos := pos + 1]]) is _MORE:
         b, pos = _DECODERS[tag](data, pos, levels - 1, bounds)
-    pos += 1
-    if (c := _VALUES[tag := data[pos]]) is _MORE:
+    if (c := _VALUES[tag := data[pos := pos + 1]]) is _MORE:
         c, pos = _DECODERS[tag](data, pos, levels - 1, bounds)
     return (a, b, c), pos
 
@@ -319,13 +280,14 @@ def _items(data: bytes, pos: int, count: int, levels: int, bounds: _Bounds) -> t
     """The tuple of `count` items, the first of which is at `pos`."""
     if levels < 1:
         _enter(count, levels, bounds)
-    if count > len(data) - pos:
-        raise BrineError(f"a tuple of {count} items at offset {pos}, where the data ends at {len(data)}")
-    end = pos + 9 * count
-    if count > 7 and data[pos:end:9] == b"\x18" * count:
-        run = bytearray(data[pos:end])
-        del run[::9]
-        return struct.unpack(f">{count}d", run), end - 1
+    if count > 7:
+        if count > len(data) - pos:
+            raise BrineError(f"a tuple of {count} items at offset {pos}, where the data ends at {len(data)}")
+        end = pos + 9 * count
+        if data[pos:end:9] == b"\x18" * count:
+            run = bytearray(data[pos:end])
+            del run[::9]
+            return struct.unpack(f">{count}d", run), end - 1
     items: list[Any] = []
     append = items.append
     short_int = 0x16 if bounds.int_digits > 254 else None  # then its length needs no check
@@ -349,7 +311,9 @@ def _str(data: bytes, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, int]
     if tag == 0x0E:
         end = pos + 3 + data[pos + 2]
         return data[pos + 3 : end].decode(), end - 1
-    if tag != 0x01 and not 0x0A <= tag <= 0x0F:
+    if 0x0A <= tag <= 0x0D:
+        return data[pos + 2 : pos + tag - 7].decode(), pos + tag - 8
+    if tag != 0x01 and tag != 0x0F:
         raise BrineError(f"tag {tag:#04x} at offset {pos + 1}, where the bytes of a str have to be")
     text, last = _DECODERS[tag](data, pos + 1, levels, bounds)
     return text.decode(), last
@@ -363,57 +327,53 @@ def _bytes(data: bytes, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, in
 
 def _int_u8(data: bytes, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, int]:
     end = pos + 2 + data[pos + 1]
-    return _decimal(data[pos + 2 : end], bounds), end - 1
+    text = data[pos + 2 : end]
+    if text.isdigit() and text >= b"1" and len(text) <= bounds.int_digits:
+        return int(text), end - 1
+    return _decimal(text, bounds), end - 1
 
 
 def _int_u32(data: bytes, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, int]:
-    count = _LENGTH(data, pos + 1)[0]
-    if isinstance(bounds, _Counted):  # reading a decimal takes the square of its length
-        bounds.long_digits += count
-        if bounds.long_digits > _LONG_INTS * bounds.int_digits:
-            raise LimitExceeded("int_digits", actual=bounds.long_digits, allowed=_LONG_INTS * bounds.int_digits)
-    return _decimal(data[pos + 5 : pos + 5 + count], bounds), pos + 4 + count
+    end = pos + 5 + _LENGTH(data, pos + 1)[0]
+    return _decimal(data[pos + 5 : end], bounds), end - 1
 
 
 def _decimal(text: bytes, bounds: _Bounds) -> int:
     """The int that `text` writes in the one way there is."""
-    digits = text.removeprefix(b"-")
-    if len(digits) > bounds.int_digits:
-        raise LimitExceeded("int_digits", actual=len(digits), allowed=bounds.int_digits)
+    count = len(digits := text.removeprefix(b"-"))
+    if count > bounds.int_digits:
+        raise LimitExceeded("int_digits", actual=count, allowed=bounds.int_digits)
     if not digits.isdigit() or (digits < b"1" and text != b"0"):
         raise BrineError(f"no canonical decimal: {text[:20]!r}")
-    try:
-        return int(text)
-    except ValueError:
-        raise LimitExceeded("int_digits", actual=len(digits), allowed=sys.get_int_max_str_digits()) from None
-
-
-def _tuple(data: bytes, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, int]:
-    tag = data[pos]
-    if tag != 0x02 and not 0x10 <= tag <= 0x15:
-        raise BrineError(f"tag {tag:#04x} at offset {pos}, where a tuple has to be")
-    return _DECODERS[tag](data, pos, levels, bounds)
+    if count > 255 and isinstance(bounds, _Counted):
+        _enter(count // 8, 0, bounds)  # reading it takes the square of its length
+    return int(text)
 
 
 def _slice(data: bytes, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, int]:
-    parts, last = _tuple(data, pos + 1, levels, bounds)
-    if len(parts) != 3:
-        raise BrineError(f"a slice of {len(parts)} values at offset {pos}")
+    if data[pos + 1] != 0x12:
+        raise BrineError(f"a slice at offset {pos} that is not of three values")
+    parts, last = _tuple3(data, pos + 1, levels, bounds)
     return slice(*parts), last
 
 
 def _frozenset(data: bytes, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, int]:
+    tag = data[pos + 1]
+    if tag == 0x02:
+        return _EMPTY_SET, pos + 1
+    if not 0x10 <= tag <= 0x15:
+        raise BrineError(f"a frozenset at offset {pos} that is not of a tuple")
     if not isinstance(bounds, _Counted):
         levels -= bounds.nesting
-        bounds = _Counted(bounds)
-    members, last = _tuple(data, pos + 1, levels, bounds)
+        bounds = _Counted(bounds, 5 * len(data))  # which is too short to break that
+    members, last = _DECODERS[tag](data, pos + 1, levels, bounds)
     if len(members) > bounds.unordered_items:
         raise LimitExceeded("unordered_items", actual=len(members), allowed=bounds.unordered_items)
+    _enter(4 * len(members), 0, bounds)  # building a set costs as much as that many values more
     collisions = len(members) - len({*map(hash, members)})
     if collisions:
-        # Members of equal hash are compared each with each, and so are the members of these again.
         bounds.collisions += collisions
-        if bounds.collisions**2 * (last - pos) > _COLLISION_WORK:
+        if bounds.collisions**2 * (last - pos) > 1 << 26:  # they are compared each with each, and so are their members
             raise BrineError(f"a frozenset at offset {pos} has too many members of equal hash")
     return frozenset(members), last
 
@@ -425,13 +385,9 @@ def _value(data: bytes, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, in
     return value, pos
 
 
+_EMPTY_SET: Final[frozenset[Any]] = frozenset()
 _MORE: Final = object()  # in _VALUES: the tag alone is no value
-_VALUES: Final[tuple[Any, ...]] = (
-    *(None, b"", (), True, False, NotImplemented, Ellipsis),
-    *(_MORE,) * (0x20 - 7),
-    *range(-48, 160),
-    *(_MORE,) * 16,
-)
+_VALUES: Final = (None, b"", (), True, False, NotImplemented, ..., *[_MORE] * 25, *range(-48, 160), *[_MORE] * 16)
 _DECODERS: Final[list[_Decoder]] = [_value] * 256
 _DECODERS[0x08] = _str
 _DECODERS[0x0A:0x10] = [_bytes] * 6

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from math import prod
 from typing import Any, Final
 
-from gateway.errors import LimitExceeded, ProtocolError
+from gateway.errors import BadRequest, LimitExceeded
 from gateway.limits import Limits
 from gateway.protocol.brine import dumpable
 
@@ -51,7 +51,7 @@ def take(value: Any) -> tuple[str, Any] | None:
 
 
 def rebuild(kind: Any, data: Any, limits: Limits) -> Any:
-    """The container or array of `(kind, data)`. Raises ProtocolError or LimitExceeded for what `take` never makes."""
+    """The container or array of `(kind, data)`. Raises BadRequest or LimitExceeded for what `take` never makes."""
     try:
         if kind == "list" and type(data) is tuple:
             return list(data)
@@ -69,8 +69,8 @@ def rebuild(kind: Any, data: Any, limits: Limits) -> Any:
             dtype, shape, raw = data
             return _array(dtype, shape, raw)
     except (TypeError, ValueError) as error:
-        raise ProtocolError(f"a {kind!r:.20} by value can't be rebuilt: {error}") from None
-    raise ProtocolError(f"no such container by value: {kind!r:.50}")
+        raise BadRequest(f"a {kind!r:.20} by value can't be rebuilt: {error}") from None
+    raise BadRequest(f"no such container by value: {kind!r:.50}")
 
 
 def _all_values(keys: Iterable[Any]) -> bool:
@@ -82,29 +82,29 @@ def _hashable(keys: tuple[Any, ...], limits: Limits) -> tuple[Any, ...]:
     if len(keys) > limits.unordered_items and not all(type(key) in (str, bytes) for key in keys):
         raise LimitExceeded("unordered_items", actual=len(keys), allowed=limits.unordered_items)
     if not _all_values(keys):
-        raise ProtocolError("a key of a container by value must be an immutable value")
+        raise BadRequest("a key of a container by value must be an immutable value")
     return keys
 
 
 def _array(dtype: Any, shape: Any, raw: Any) -> Any:
     if type(dtype) is not str or len(dtype) > 20 or type(raw) is not bytes or type(shape) is not tuple:
-        raise ProtocolError(f"an array by value is (dtype, shape, bytes), not ({dtype!r:.30}, {shape!r:.30}, ...)")
+        raise BadRequest(f"an array by value is (dtype, shape, bytes), not ({dtype!r:.30}, {shape!r:.30}, ...)")
     if len(shape) > _DIMENSIONS or not all(type(size) is int and size >= 0 for size in shape):
-        raise ProtocolError(f"an array by value has no shape {shape!r:.80}")
+        raise BadRequest(f"an array by value has no shape {shape!r:.80}")
     try:
         import numpy
     except ImportError:
         return _nested(_items(dtype, raw), shape)
     parsed = numpy.dtype(dtype)
     if parsed.kind not in _PLAIN_KINDS or parsed.hasobject:
-        raise ProtocolError(f"an array by value has no dtype {dtype!r}")
+        raise BadRequest(f"an array by value has no dtype {dtype!r}")
     return numpy.frombuffer(raw, parsed).reshape(shape).copy()
 
 
 def _items(dtype: str, raw: bytes) -> list[Any]:
     code = _CODES.get(dtype[1:])
     if code is None:
-        raise ProtocolError(f"numpy is needed to receive an array of dtype {dtype}; install instrument-gateway[numpy]")
+        raise BadRequest(f"numpy is needed to receive an array of dtype {dtype}; install instrument-gateway[numpy]")
     items = array(code, raw)
     if dtype[0] not in ("|", "<" if sys.byteorder == "little" else ">"):
         items.byteswap()
@@ -113,7 +113,7 @@ def _items(dtype: str, raw: bytes) -> list[Any]:
 
 def _nested(items: list[Any], shape: tuple[int, ...]) -> Any:
     if prod(shape) != len(items):
-        raise ProtocolError(f"{len(items)} items don't fill an array of shape {shape}")
+        raise BadRequest(f"{len(items)} items don't fill an array of shape {shape}")
     for size in reversed(shape[1:]):
         items = [items[start : start + size] for start in range(0, len(items), size)] if size else []
     return items if shape else items[0]

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from itertools import count
 from typing import Any, Final, NamedTuple
 
-from gateway.errors import GatewayError, ProtocolError
+from gateway.errors import BadRequest, GatewayError, ProtocolError
 from gateway.limits import Limits
 from gateway.protocol import vinegar
 from gateway.protocol.boxing import Boxing, Loan, tuple_of
@@ -170,7 +170,7 @@ class Peer:
         try:
             known = _HANDLERS.get(number)
             if known is None:
-                raise ProtocolError(f"there is no handler {number}")
+                raise BadRequest(f"there is no handler {number}")
             handler, schema = known
             arguments = schema.read(self.boxing, box, new, self._limits)
         except GatewayError as error:

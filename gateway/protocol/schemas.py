@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from gateway.errors import LimitExceeded, ProtocolError
+from gateway.errors import BadRequest, LimitExceeded
 from gateway.limits import Limits
 from gateway.protocol.boxing import Boxing, Loan, id_pack_of, split
 from gateway.protocol.constants import LABEL_LOCAL_REF, LABEL_TUPLE, LABEL_VALUE, Handler
@@ -21,7 +21,7 @@ Read = Callable[[Boxing, Any, list[Netref], Limits], Any]
 def _target(boxing: Boxing, box: Any, new: list[Netref], limits: Limits) -> Loan:
     label, value = split(box)
     if label != LABEL_LOCAL_REF:
-        raise ProtocolError("the target of a request must be an object of this side, by reference")
+        raise BadRequest("the target of a request must be an object of this side, by reference")
     return boxing.loans.find(id_pack_of(value))
 
 
@@ -29,7 +29,7 @@ def _released(boxing: Boxing, box: Any, new: list[Netref], limits: Limits) -> Id
     """A target that may be gone already: stock peers release what we never lent."""
     label, value = split(box)
     if label != LABEL_LOCAL_REF:
-        raise ProtocolError("only an object of this side can be released")
+        raise BadRequest("only an object of this side can be released")
     return id_pack_of(value)
 
 
@@ -43,9 +43,9 @@ def _name(boxing: Boxing, box: Any, new: list[Netref], limits: Limits) -> str:
         try:
             value = value.decode()
         except UnicodeDecodeError:
-            raise ProtocolError("a name is str, or bytes in UTF-8") from None
+            raise BadRequest("a name is str, or bytes in UTF-8") from None
     if label != LABEL_VALUE or type(value) is not str:
-        raise ProtocolError("a name is a str by value")
+        raise BadRequest("a name is a str by value")
     if len(value) > limits.name:
         raise LimitExceeded("name", actual=len(value), allowed=limits.name)
     return value
@@ -54,21 +54,21 @@ def _name(boxing: Boxing, box: Any, new: list[Netref], limits: Limits) -> str:
 def _count(boxing: Boxing, box: Any, new: list[Netref], limits: Limits) -> int:
     label, value = split(box)
     if label != LABEL_VALUE or type(value) is not int or value < 0:
-        raise ProtocolError("a count is an int from 0 on, by value")
+        raise BadRequest("a count is an int from 0 on, by value")
     return value
 
 
 def _protocol(boxing: Boxing, box: Any, new: list[Netref], limits: Limits) -> int:
     label, value = split(box)
     if label != LABEL_VALUE or type(value) is not int:
-        raise ProtocolError("a pickle protocol is an int by value")
+        raise BadRequest("a pickle protocol is an int by value")
     return value
 
 
 def _id_pack(boxing: Boxing, box: Any, new: list[Netref], limits: Limits) -> Any:
     label, value = split(box)
     if label != LABEL_VALUE:
-        raise ProtocolError("this id_pack travels by value")
+        raise BadRequest("this id_pack travels by value")
     return id_pack_of(value)
 
 
@@ -80,13 +80,13 @@ def _items_of(box: Any, what: str) -> list[Any]:
             return [(LABEL_VALUE, item) for item in value]
         if label == LABEL_TUPLE:
             return list(value)
-    raise ProtocolError(f"{what} must be a tuple, by value or of boxes")
+    raise BadRequest(f"{what} must be a tuple, by value or of boxes")
 
 
 def _args(boxing: Boxing, box: Any, new: list[Netref], limits: Limits) -> tuple[Any, ...]:
     label, value = split(box)
     if type(value) is not tuple or label not in (LABEL_VALUE, LABEL_TUPLE):
-        raise ProtocolError("the arguments of a call must be a tuple, by value or of boxes")
+        raise BadRequest("the arguments of a call must be a tuple, by value or of boxes")
     return value if label == LABEL_VALUE else tuple([boxing.unbox(item, new) for item in value])
 
 
@@ -101,10 +101,10 @@ def _kwargs(boxing: Boxing, box: Any, new: list[Netref], limits: Limits) -> dict
     for pair in pairs:
         items = _items_of(pair, "a keyword argument")
         if len(items) != 2:
-            raise ProtocolError("a keyword argument is (name, value)")
+            raise BadRequest("a keyword argument is (name, value)")
         kwargs[_name(boxing, items[0], new, limits)] = boxing.unbox(items[1], new)
     if len(kwargs) != len(pairs):
-        raise ProtocolError("a keyword argument is given twice")
+        raise BadRequest("a keyword argument is given twice")
     return kwargs
 
 
@@ -119,14 +119,14 @@ class Schema:
         self._required = len(readers) - len(defaults)
 
     def read(self, boxing: Boxing, box: Any, new: list[Netref], limits: Limits) -> list[Any]:
-        """The checked, unboxed arguments. Raises ProtocolError, LimitExceeded or NotFound (a released target)."""
+        """The checked, unboxed arguments. Raises BadRequest, LimitExceeded or NotFound (a released target)."""
         label, value = split(box)
         if type(value) is not tuple or not self._required <= len(value) <= len(self._readers):
-            raise ProtocolError(f"this handler takes {self._required} to {len(self._readers)} arguments")
+            raise BadRequest(f"this handler takes {self._required} to {len(self._readers)} arguments")
         if label == LABEL_VALUE:
             value = [(LABEL_VALUE, item) for item in value]
         elif label != LABEL_TUPLE:
-            raise ProtocolError("the arguments of a request must be a tuple")
+            raise BadRequest("the arguments of a request must be a tuple")
         # zip stops at the shorter: what was left out takes its default.
         read = [reader(boxing, item, new, limits) for reader, item in zip(self._readers, value, strict=False)]
         missing = len(self._readers) - len(read)
@@ -134,7 +134,7 @@ class Schema:
 
 
 class CallSchema:
-    """The arguments of CALL or CALLATTR. The usual form - all but the target by value, no keywords - is read at once."""
+    """The arguments of CALL or CALLATTR. The usual form - all by value, no keywords - is read at once."""
 
     __slots__ = ("_general", "_named")
 

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from gateway.limits import Limits
 from gateway.protocol.netref import BUILTIN_CLASSES, IdPack, Methods, Netref, methods_of
+from gateway.service.exposure import EXPOSED_PREFIX
 from gateway.service.policy import COMPARISONS, Policy, bounded_items, raise_locally
 
 
@@ -82,7 +83,16 @@ class SeedPolicy(Policy):
     def methods(self, obj: Any) -> Methods:
         if isinstance(obj, Netref):
             return type(obj).____methods__
-        return methods_of(obj)
+        return tuple(entry for entry in methods_of(obj) if self._shows(obj, entry[0]))
+
+    def _shows(self, obj: Any, name: str) -> bool:
+        """Our clients call an exposed method of the table without asking for it first: list what may be called."""
+        if not name.startswith(EXPOSED_PREFIX) or _hook(obj, "_rpyc_getattr"):
+            return True
+        try:
+            return bool(self._allowed(obj, name, "allow_getattr"))
+        except AttributeError:
+            return False
 
     def pickled(self, obj: Any, protocol: int) -> bytes:
         if not self._config["allow_pickle"]:

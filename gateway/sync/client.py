@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from threading import Thread
 from typing import Any
+from weakref import WeakValueDictionary
 
 from gateway.channels import memory_pair
 from gateway.channels.base import Channel
@@ -59,7 +60,7 @@ def connect_pair(
 class Async:
     """A remote callable whose calls give an AsyncResult at once."""
 
-    __slots__ = ("_name", "_proxy", "_target")
+    __slots__ = ("__weakref__", "_name", "_proxy", "_target")
 
     def __init__(self, target: Any) -> None:
         remote = remote_method(target)
@@ -84,7 +85,17 @@ def async_(target: Any) -> Async:
 
     Raises TypeError for what is not remote or not callable.
     """
-    return Async(target)
+    if isinstance(target, Async):
+        return target
+    # The same wrapper for the same callable as long as somebody holds it, as RPyC's users expect.
+    key = (id(target.__self__), target.__name__) if remote_method(target) is not None else (id(target), None)
+    wrapper = _wrappers.get(key)
+    if wrapper is None:
+        wrapper = _wrappers[key] = Async(target)
+    return wrapper
+
+
+_wrappers: WeakValueDictionary[tuple[int, str | None], Async] = WeakValueDictionary()
 
 
 class timed:

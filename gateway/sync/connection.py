@@ -7,11 +7,12 @@ peer calls meanwhile runs on a worker. Nothing is sent by a finalizer.
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import itertools
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from threading import Lock, Thread, get_ident
 from time import monotonic
 from typing import Any, Final, Self
@@ -274,17 +275,12 @@ class Connection:
     def _call(self, handler: int, box: bytes, what: tuple[Any, ...]) -> Any:
         slot = Slot()
         timeout = self._config["sync_request_timeout"]
-        # Taken before the request leaves, so that the answer finds its caller reading and wakes nobody else.
-        reading = self._reading.acquire(blocking=False)
-        try:
-            seq = self._start(slot, handler, box)
-        except BaseException:
-            if reading:
-                self._reading.release()
-                self._pass_on()
-            raise
-        if not self.wait_for(slot, timeout, reading=reading):
-            self._pending.pop(seq, None)
+        if self._nested:
+            with self._expecting_calls(slot):
+                answered = self._send_and_wait(slot, handler, box, timeout)
+        else:
+            answered = self._send_and_wait(slot, handler, box, timeout)
+        if not answered:
             raise CallTimeout(
                 f"result expired: no answer to {_describe(handler, what)} within {timeout:g} s (sync_request_timeout)"
             )
@@ -293,6 +289,21 @@ class Connection:
         if slot.new:
             self.learn(slot.new)
         return slot.answer
+
+    def _send_and_wait(self, slot: Slot, handler: int, box: bytes, timeout: float | None) -> bool:
+        # Taken before the request leaves, so that the answer finds its caller reading and wakes nobody else.
+        reading = self._reading.acquire(blocking=False)
+        try:
+            seq = self._start(slot, handler, box)
+            if self._wait(slot, timeout, reading=reading):
+                return True
+        except BaseException:
+            if reading and not slot.led:
+                self._reading.release()
+                self._pass_on()
+            raise
+        self._pending.pop(seq, None)
+        return False
 
     def _start(self, slot: Slot, handler: int, box: bytes) -> int:
         seq, message = self._peer.request_boxed(handler, box, self._own_threads() if self._bound else None)
@@ -336,18 +347,19 @@ class Connection:
 
     # -- waiting ----------------------------------------------------------------------------------------------------
 
-    def wait_for(self, slot: Slot, timeout: float | None, *, reading: bool = False) -> bool:
-        """Wait until `slot` is filled, reading the channel where nobody else does; whether it was filled in time.
+    def wait_for(self, slot: Slot, timeout: float | None) -> bool:
+        """Wait until `slot` is filled, reading the channel where nobody else does; whether it was filled in time."""
+        if self._nested:
+            with self._expecting_calls(slot):
+                return self._wait(slot, timeout, reading=False)
+        return self._wait(slot, timeout, reading=False)
 
-        `reading`: this thread has the reading already.
-        """
+    def _wait(self, slot: Slot, timeout: float | None, *, reading: bool) -> bool:
+        """`wait_for`, where this thread may have the `reading` already."""
         task = self.calls.give_up_turn() if self.calls.active else None
         deadline = None if timeout is None else monotonic() + timeout
-        if self._nested:
-            slot.inbox = deque()
-            self._waiting[get_ident()] = slot
         try:
-            while not slot.done or reading:
+            while reading or not slot.done:
                 if reading or self._reading.acquire(blocking=False):
                     reading = False
                     self._lead(slot, deadline)
@@ -360,14 +372,30 @@ class Connection:
         finally:
             if task is not None:
                 task.waits_for_peer = False
-            if self._nested:
-                self._waiting.pop(get_ident(), None)
             if self._followers:
                 self._pass_on()
         return slot.done
 
+    @contextlib.contextmanager
+    def _expecting_calls(self, slot: Slot) -> Iterator[None]:
+        """While this thread waits for `slot`, calls of the peer may be given to it."""
+        thread = get_ident()
+        outer = self._waiting.get(thread)
+        slot.inbox = deque()
+        self._waiting[thread] = slot
+        try:
+            yield
+        finally:
+            if outer is None:
+                self._waiting.pop(thread, None)
+            else:
+                self._waiting[thread] = outer
+            for task in slot.inbox:
+                WORKERS.submit(task)
+
     def _lead(self, slot: Slot, deadline: float | None) -> None:
         """Read until `slot` is filled; the reading is this thread's, and free again afterwards."""
+        slot.led = True
         try:
             while not slot.done and not slot.inbox:
                 message = self._receive(_remaining(deadline))
@@ -381,14 +409,20 @@ class Connection:
 
     def _place(self, task: Callable[[], None], slot: Slot) -> None:
         """Find a thread for what came in while `slot` was waited for."""
-        if self._nested and isinstance(task, Task):
-            addressed = task.request.threads[1] if task.request.threads else UNBOUND
-            waiting = slot if addressed in (UNBOUND, get_ident()) else self._waiting.get(addressed)
-            if waiting is not None and waiting.inbox is not None:
-                waiting.inbox.append(task)
-                waiting.rouse()
-                return
-        WORKERS.submit(task)
+        if slot.inbox is not None and not self._bound and isinstance(task, Task):
+            slot.inbox.append(task)
+        else:
+            WORKERS.submit(task)
+
+    def _handed_over(self, task: Task) -> bool:
+        """Give a call that is addressed to a waiting thread of ours to that thread (bind_threads)."""
+        threads = task.request.threads
+        waiting = self._waiting.get(threads[1]) if threads is not None and threads[1] != UNBOUND else None
+        if waiting is None or waiting.inbox is None:
+            return False
+        waiting.inbox.append(task)
+        waiting.rouse()
+        return True
 
     def _follow(self, slot: Slot, deadline: float | None) -> None:
         """Sleep until `slot` is filled or the reading may be free."""
@@ -437,7 +471,8 @@ class Connection:
             if isinstance(event, Refused):
                 self.calls.refuse(event.seq, event.error, event.threads)
                 return None
-            return self.calls.accept(event)
+            task = self.calls.accept(event)
+            return None if task is not None and self._bound and self._handed_over(task) else task
         except LinkDown:
             return None
 
@@ -501,7 +536,7 @@ class Connection:
         exact = self._peer.features is not None and DEVICE_PROFILE in self._peer.features
         if len(self._classes) >= self._limits.remote_classes:
             self._classes.clear()
-        cls = self._classes[key] = make_class(key[0], checked, exact=exact)
+        cls = self._classes[key] = make_class(key[0], checked, exact=exact, local=_builtin(key[0]))
         return cls
 
     def _stand_in(self, value: Any) -> Any:
@@ -606,6 +641,13 @@ def _checked_methods(methods: Any, limits: Limits) -> tuple[tuple[str, str | Non
             raise ProtocolError(f"the peer's method table has no entry like {entry!r:.80}")
         checked.append((entry[0], entry[1] if type(entry[1]) is str else None))
     return tuple(checked)
+
+
+def _builtin(name: str) -> type | None:
+    """The local class of a name such as `builtins.ValueError`. Names of other modules are the peer's word only."""
+    module, _, cls_name = name.rpartition(".")
+    cls = vars(builtins).get(cls_name) if module == "builtins" else None
+    return cls if isinstance(cls, type) else None
 
 
 def _describe(handler: int, args: tuple[Any, ...]) -> str:

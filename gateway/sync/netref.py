@@ -108,7 +108,9 @@ class BaseNetref(Netref, metaclass=NetrefMeta):
         if not isinstance(other, Netref):
             local = type(self).____local_class__
             return local is not None and isinstance(other, local)
-        if other.____conn__ is self.____conn__ and other.____id_pack__[1] == self.____id_pack__[1]:
+        if other.____conn__ is not self.____conn__:
+            return False  # an id means something on its own connection only, and a name proves nothing
+        if other.____id_pack__[1] == self.____id_pack__[1]:
             return other.____id_pack__[2] != 0
         return bool(self.____conn__.sync_request(Handler.INSTANCECHECK, self, other.____id_pack__))
 
@@ -151,7 +153,8 @@ def make_class(name: str, methods: Methods, *, exact: bool = False, local: type 
         if method.startswith("__") or exact:
             members[method] = _make_method(method, doc)
         elif method.startswith(_EXPOSED):
-            members[method] = members[method.removeprefix(_EXPOSED)] = _make_method(method, doc)
+            for name_of_it in (method, method.removeprefix(_EXPOSED)):
+                members[name_of_it] = _make_method(name_of_it, doc)
     cls: type[BaseNetref] = NetrefMeta(name, (BaseNetref,), members)  # type: ignore[assignment]
     return cls
 

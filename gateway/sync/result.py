@@ -9,7 +9,7 @@ from threading import Lock
 from time import monotonic
 from typing import Any
 
-from gateway.errors import CallTimeout
+from gateway.errors import CallTimeout, LinkDown
 
 AsyncResultTimeout = CallTimeout
 """RPyC's name for it."""
@@ -26,6 +26,8 @@ class Slot:
     """Proxies in the answer whose class must be asked for before it is handed out."""
     wake: Lock | None = None
     """Held by the waiting thread while it sleeps; released to wake it."""
+    led = False
+    """Its waiting thread has read the channel, and so also given the reading back."""
     inbox: deque[Any] | None = None
     """Calls of the peer that only the waiting thread may run."""
 
@@ -79,7 +81,10 @@ class AsyncResult(Slot):
                 callback(self)
 
     def wait(self) -> None:
-        """Wait until the result is here. Raises CallTimeout (AsyncResultTimeout) when its expiry passes first."""
+        """Wait until the result is here.
+
+        Raises CallTimeout (AsyncResultTimeout) when its expiry passes first, LinkDown if the connection ended instead.
+        """
         if not self.done:
             with self._lock:
                 self._waiters += 1
@@ -95,6 +100,8 @@ class AsyncResult(Slot):
             self.new = ()
         if self._callbacks:
             self._run_callbacks()
+        if isinstance(self.failure, LinkDown) and self._conn.closed:
+            raise self.failure
 
     def add_callback(self, callback: Callable[[AsyncResult], Any]) -> None:
         """Call `callback(self)` when the result arrives; at once if it has."""

@@ -89,6 +89,13 @@ def connect(connect_both: Connect) -> Connect:
     return connect
 
 
+def close_clients(server: Any) -> None:
+    """Close the clients that a test left open."""
+    for client in server.clients:
+        with suppress(Exception):
+            client.close()
+
+
 @pytest.fixture
 def serve(rpc: Any, as_service: Callable[[type], type]) -> Iterator[Callable[..., Any]]:
     """`serve(Remote, config=None, path="")` -> a listening server; its `connect` makes clients."""
@@ -97,6 +104,7 @@ def serve(rpc: Any, as_service: Callable[[type], type]) -> Iterator[Callable[...
         def serve(service: Any, config: dict[str, Any] | None = None, **how: Any) -> Any:
             server = rpc.Server(as_service(service) if isinstance(service, type) else service, config, **how)
             stack.callback(server.close)
+            stack.callback(close_clients, server)
             return server
 
         yield serve

@@ -24,6 +24,26 @@ DIFFERENCES: Final = {
         ours="it needs allow_pickle on the local side too",
         reason="unpickling a peer's bytes runs the peer's code",
     ),
+    "methods-are-bound-without-asking": Difference(
+        stock="reading proxy.method asks the owner, which may refuse",
+        ours="an exposed method is known from the class's method table; the owner refuses when it is called",
+        reason="a call is one request instead of three",
+    ),
+    "one-class-for-unknown-exceptions": Difference(
+        stock="each unknown exception class becomes a new local class named module.Class",
+        ours="one class, GenericException, whose remote_class is module.Class",
+        reason="a peer must not make this side build and keep classes of its choice",
+    ),
+    "requests-have-a-schema": Difference(
+        stock="a request of the wrong shape runs into whatever error it causes",
+        ours="it is refused as a ProtocolError before anything is unboxed",
+        reason="nothing of a peer's runs inside the handlers",
+    ),
+    "ids-belong-to-one-connection": Difference(
+        stock="ids are addresses, so a class seen through two connections to one process is the same class",
+        ours="ids are counters of one connection: what came through another is not recognised",
+        reason="no address leaves the process, and a chained peer's ids can't collide with ours",
+    ),
     "log-exceptions-can-be-switched-off": Difference(
         stock="log_exceptions is listed and ignored: a logger always gets the exceptions",
         ours="False keeps exceptions out of the logger",

@@ -67,16 +67,25 @@ def settings_of(conn: Any) -> Config:
     return config
 
 
+def class_name_of(error: Exception) -> str:
+    """`module.Class` of a remote exception whose class was not built here."""
+    name: str = error.remote_class  # type: ignore[attr-defined]
+    return name
+
+
 class Server:
     """A server of `service` on a loopback port, or on the Unix socket `path`; listens when constructed."""
 
     def __init__(self, service: Any, config: Config | None = None, *, path: str = "") -> None:
         self._server = gateway.Server(service, f"unix://{path}" if path else "tcp://127.0.0.1:0", dict(config or {}))
         self._server.start()
+        self.clients: list[Any] = []
 
     def connect(self, service: Any = VoidService, config: Config | None = None) -> Any:
-        """A new client connection; raises OSError when the server is gone."""
-        return gateway.connect(self._server.url, service, dict(config or {}), timeout=2)
+        """A new client connection, also kept in `clients`; raises EOFError when the server is gone."""
+        conn = gateway.connect(self._server.url, service, dict(config or {}), timeout=2)
+        self.clients.append(conn)
+        return conn
 
     def close(self) -> None:
         self._server.close()

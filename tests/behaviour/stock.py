@@ -61,20 +61,29 @@ def settings_of(conn: Any) -> Config:
     return config
 
 
+def class_name_of(error: Exception) -> str:
+    """`module.Class` of a remote exception whose class was not built here."""
+    return type(error).__name__
+
+
 class Server:
     """A server of `service` on a loopback port, or on the Unix socket `path`; listens when constructed."""
 
     def __init__(self, service: Any, config: Config | None = None, *, path: str = "") -> None:
         where: dict[str, Any] = {"socket_path": path} if path else {"hostname": "127.0.0.1", "port": 0}
         self._path = path
+        self.clients: list[Any] = []
         self._server = ThreadedServer(service, protocol_config=dict(config or {}), **where)
         self._thread = self._server._start_in_thread()
 
     def connect(self, service: Any = VoidService, config: Config | None = None) -> Any:
-        """A new client connection; raises OSError when the server is gone."""
+        """A new client connection, also kept in `clients`; raises OSError when the server is gone."""
         if self._path:
-            return rpyc.utils.factory.unix_connect(self._path, service, dict(config or {}))
-        return rpyc.connect("127.0.0.1", self._server.port, service, dict(config or {}))
+            conn = rpyc.utils.factory.unix_connect(self._path, service, dict(config or {}))
+        else:
+            conn = rpyc.connect("127.0.0.1", self._server.port, service, dict(config or {}))
+        self.clients.append(conn)
+        return conn
 
     def close(self) -> None:
         self._server.close()

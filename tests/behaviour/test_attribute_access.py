@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from gateway.errors import ProtocolError
+from tests.behaviour.differences import differs
+
 GETATTR = 4
 
 Connect = Callable[..., Any]
@@ -78,11 +81,13 @@ def instrument(connect: Connect, bench: Any) -> Callable[..., Any]:
 
 
 def reachable(obj: Any, *names: str) -> set[str]:
-    """The names of `names` that can be read."""
+    """The names of `names` that can be read, and called if they are methods."""
     found = set()
     for name in names:
         try:
-            getattr(obj, name)
+            member = getattr(obj, name)
+            if callable(member):
+                member()
         except AttributeError:
             continue
         found.add(name)
@@ -129,6 +134,13 @@ def test_safe_attrs_is_the_set_of_safe_names(instrument: Callable[..., Any]) -> 
 def test_allow_exposed_attrs_off_refuses_exposed_names(connect: Connect, bench: Any) -> None:
     conn = connect(bench, remote_config={"allow_exposed_attrs": False, "allow_safe_attrs": True})
     assert reachable(conn.root, "get", "exposed_get") == set()
+
+
+def test_a_refused_exposed_method_can_be_seen_or_not_but_never_called(rpc: Any, connect: Connect, bench: Any) -> None:
+    root = connect(bench, remote_config={"allow_exposed_attrs": False}).root
+    assert hasattr(root, "exposed_get") == differs(rpc, "methods-are-bound-without-asking")
+    with pytest.raises(AttributeError):
+        root.exposed_get()
 
 
 def test_allow_public_attrs_adds_names_without_underscore(instrument: Callable[..., Any]) -> None:
@@ -259,10 +271,10 @@ def test_a_name_may_come_as_utf8_bytes(connect: Connect, bench: Any) -> None:
 
 
 @pytest.mark.parametrize("name", [5, None, ("gain",)], ids=repr)
-def test_a_name_that_is_no_text_is_refused(connect: Connect, bench: Any, name: Any) -> None:
+def test_a_name_that_is_no_text_is_refused(rpc: Any, connect: Connect, bench: Any, name: Any) -> None:
     conn = connect(bench)
     device = conn.root.get()
-    with pytest.raises(TypeError):
+    with pytest.raises(ProtocolError if differs(rpc, "requests-have-a-schema") else TypeError):
         conn.sync_request(GETATTR, device, name)
     assert device.gain == 1.0
 

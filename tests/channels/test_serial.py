@@ -147,7 +147,8 @@ def test_an_answer_to_the_last_client_that_still_comes_in_is_thrown_away(line: A
     os.close(fd)
 
 
-def test_a_line_that_is_never_quiet_is_opened_all_the_same(line: Any) -> None:
+def test_a_line_that_is_never_quiet_is_opened_all_the_same(line: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.channels.serial.QUIET_S", 5.0)
     fd = os.open(line.right, os.O_RDWR | os.O_NOCTTY)
     stop = threading.Event()
 

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.cli.exits import Exit, Failure, failure
 from gateway.cli.screen import Screen, printable
-from gateway.errors import Ambiguous, BY_CODE, CallTimeout, DeviceUnavailable, GatewayError, LimitExceeded, NotFound
+from gateway.errors import BY_CODE, Ambiguous, CallTimeout, DeviceUnavailable, GatewayError, LimitExceeded, NotFound
 
 
 def test_a_table_away_from_a_terminal_is_aligned_plain_text(capsys: pytest.CaptureFixture[str]) -> None:

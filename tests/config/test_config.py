@@ -234,7 +234,9 @@ def test_a_number_of_too_many_digits_is_refused_in_one_line() -> None:
     assert mistake("a = " + "9" * 5000).startswith("bench.toml: exceeds the limit")
 
 
-@pytest.mark.parametrize("name", sorted(RESERVED_NAMES | {"exposed_psu", "_psu", "1psu", "psu.1", "def", "ps\u00fc", "x" * 41}))
+@pytest.mark.parametrize(
+    "name", sorted(RESERVED_NAMES | {"exposed_psu", "_psu", "1psu", "psu.1", "def", "ps\u00fc", "x" * 41})
+)
 def test_a_name_that_clients_could_not_use_is_refused(name: str) -> None:
     assert "bench.toml:1: " in mistake(f'[devices."{name}"]\ndriver = "x"\n')
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from gateway.discovery import Advertisement, Advertiser, FoundGateway, browse, browser, resolve, survey
+from gateway.discovery import advertiser as advertiser_module
 from gateway.errors import ConfigError, NotFound
 
 pytestmark = pytest.mark.multicast
@@ -170,6 +171,14 @@ def test_a_name_held_twice_is_settled_by_who_was_there_first(network: Network) -
     name = f"{network.name} older"
     found = browse_until(lambda seen: [one.port for one in only(name, seen)] == [18871])
     assert [one.port for one in only(name, found)] == [18871]
+
+
+def test_a_name_that_too_many_have_is_said(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(advertiser_module, "MAX_SAME_NAME", 0)
+    with Advertiser(facts(f"{network.name} older"), LOOPBACK, retry_s=0.05) as advertiser:
+        assert not advertiser.wait(0.3)
+        assert "0 gateways are named" in advertiser.status
+        assert "give this one a name of its own in its config" in advertiser.status
 
 
 def test_packets_that_are_no_answers_do_no_harm(peer: Peers, a_name: str) -> None:

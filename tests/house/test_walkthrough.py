@@ -9,8 +9,9 @@ How a page is read. A fenced block is run by its language, unless a comment righ
     <!-- not run: REASON -->      the block is skipped
     text                          is never run
 
-In an output `...` stands for anything, on a line of its own for any lines; runs of blanks count as one. All blocks of a
-page share a folder, and a network of their own where the system permits it, so that no other gateway is found.
+In an output `...` stands for anything, on a line of its own for any lines. A number with three decimals or more stands
+for any number, /dev/pts/1 for any pty; runs of blanks count as one. All blocks of a page share a folder, and a network of
+their own, so that no other gateway is found.
 """
 
 from __future__ import annotations
@@ -80,15 +81,27 @@ def commands(text: str) -> list[tuple[str, list[str]]]:
     return found
 
 
+WILD = {r"\.\.\.": r".*?", r"-?\d+\.\d{3,}": r"-?\d+\.\d+", r"/dev/pts/\d+": r"/dev/pts/\d+"}
+
+
+def pattern(word: str) -> str:
+    """The regular expression for one word of an output."""
+    pieces = re.split(f"({'|'.join(WILD)})", word)
+    # Every second piece is what the split was at.
+    return "".join(
+        next(wide for narrow, wide in WILD.items() if re.fullmatch(narrow, piece)) if index % 2 else re.escape(piece)
+        for index, piece in enumerate(pieces)
+    )
+
+
 def expected(lines: list[str]) -> re.Pattern[str]:
-    """What the output has to match."""
+    """What the output has to match, blank lines left out."""
     patterns = []
     for line in lines:
         if line.strip() == "...":
             patterns.append(r"(?:.*\n)*?")
-        elif words := line.split():
-            pattern = r"[^\S\n]+".join(re.escape(word).replace(r"\.\.\.", ".*?") for word in words)
-            patterns.append(rf"[^\S\n]*{pattern}[^\S\n]*\n")
+        elif line.strip():
+            patterns.append(r"[^\S\n]*" + r"[^\S\n]+".join(map(pattern, line.split())) + r"[^\S\n]*\n")
     return re.compile("".join(patterns))
 
 

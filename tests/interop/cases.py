@@ -207,7 +207,7 @@ def builtin_exceptions(session: Session) -> None:
 @case()
 def custom_exceptions(session: Session) -> None:
     error = raised(Exception, session.root.overload)
-    assert type(error).__name__.endswith("bench.OverloadError")
+    assert session.peer.class_name_of(error).endswith("bench.OverloadError")
     assert error.args == ("too much",)
     assert error.reading == 99.5
     assert "exposed_overload" in error._remote_tb

@@ -24,6 +24,12 @@ def connect(url: str) -> Any:
     return gateway.connect(url)
 
 
+def class_name_of(error: Any) -> str:
+    """`module.Class` of a remote exception whose class was not built here."""
+    name: str = error.remote_class
+    return name
+
+
 def connect_inner(plain: type) -> Any:
     """A connection to a service of that class, served in the background."""
     service = type(plain.__name__, (plain, gateway.Service), {})

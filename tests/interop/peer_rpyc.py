@@ -36,6 +36,11 @@ def connect(url: str) -> Any:
     return rpyc.connect_stream(open_tty(parts.path))
 
 
+def class_name_of(error: Exception) -> str:
+    """`module.Class` of a remote exception whose class was not built here."""
+    return type(error).__name__
+
+
 def connect_inner(plain: type) -> Any:
     """A connection to a service of that class, served by a thread of this process."""
     service = type(plain.__name__, (plain, rpyc.Service), {})
