@@ -8,8 +8,8 @@ from abc import ABC, abstractmethod
 class Channel(ABC):
     """Carries messages whole and in order. One thread may send while another receives.
 
-    `send`, `recv`, `poll`, `close`, `closed` and `fileno` are the contract; a channel of one's own needs no more. The rest
-    has defaults that our own channels replace by faster ones.
+    `send`, `recv`, `poll`, `close`, `closed` and `fileno` are the contract; a channel of one's own needs no more. The
+    rest has defaults that our own channels replace by faster ones.
     """
 
     @abstractmethod

@@ -25,7 +25,7 @@ class SocketStream(Stream):
 
     def __init__(self, sock: socket.socket) -> None:
         sock.settimeout(None)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(TICK_S))
+        _set_receive_timeout(sock, TICK_S)
         self._sock = sock
         self._recv = sock.recv
         self._quick_ack = sock.family != getattr(socket, "AF_UNIX", None) and _QUICKACK is not None
@@ -47,7 +47,9 @@ class SocketStream(Stream):
         except OSError as error:
             raise LinkDown(f"the connection was lost: {error.strerror or error}") from None
         if not chunk:
-            raise LinkDown("the connection was closed by this side" if self._closed else "the peer closed the connection")
+            raise LinkDown(
+                "the connection was closed by this side" if self._closed else "the peer closed the connection"
+            )
         if self._quick_ack:
             self._acknowledge()
         return chunk
@@ -126,5 +128,10 @@ class SocketStream(Stream):
             return None
 
 
-def _timeval(seconds: float) -> bytes:
-    return pack("@ll", int(seconds), int(seconds % 1 * 1_000_000))
+def _set_receive_timeout(sock: socket.socket, seconds: float) -> None:
+    whole, micros = int(seconds), int(seconds % 1 * 1_000_000)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, pack("@ll", whole, micros))
+    except OSError:
+        # 32-bit systems whose time_t has 64 bits want a wider struct timeval.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, pack("@qq", whole, micros))

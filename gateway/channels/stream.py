@@ -22,7 +22,8 @@ class Stream(ABC):
 
     @abstractmethod
     def read(self, size: int, timeout: float | None) -> bytes | None:
-        """At most `size` bytes, at least one; None if none came within `timeout` seconds (0: don't wait, None: for ever).
+        """At most `size` bytes, at least one; None if none came within `timeout` seconds (0: don't wait, None: for
+        ever).
 
         Raises LinkDown at the end of the stream and for every way in which the other end can be gone.
         """
@@ -91,7 +92,7 @@ class StreamChannel(Channel):
         message = decoder.next_message() if decoder.begun else None
         if message is not None:
             return message
-        deadline = None
+        deadline = 0.0 if timeout is None else monotonic() + timeout
         wait = timeout
         while True:
             if decoder.begun:
@@ -112,7 +113,6 @@ class StreamChannel(Channel):
                 return message
             if timeout is not None:
                 now = monotonic()
-                deadline = deadline or now + timeout
                 if now > deadline + TURN_S:
                     return None
                 wait = max(0.0, deadline - now)

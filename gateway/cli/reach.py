@@ -150,4 +150,4 @@ def _connect(place: str, timeout_s: float) -> gateway.Connection:
     try:
         return gateway.connect(place, config={"sync_request_timeout": timeout_s}, timeout=CONNECT_S)
     except LinkDown as problem:
-        raise LinkDown(f"{problem}; is a gateway running there? `gateway list` shows those on the network") from problem
+        raise LinkDown(f"{problem}; `gateway list` shows those on the network") from problem

@@ -161,11 +161,9 @@ class _Search:
             await mdns.zeroconf.async_wait_for_start()
             hear_only(mdns.zeroconf, [interface])
             changed = partial(self._changed, interface)
-            # One asks for a unicast answer first, which comes at once; but on one machine it may reach another program
-            # that shares the port. A multicast answer always comes, though a second late if there was one just before.
             browsers = [
                 AsyncServiceBrowser(mdns.zeroconf, SERVICE_TYPE, handlers=[changed], question_type=kind)
-                for kind in (None, DNSQuestionType.QM)
+                for kind in _questions(interface)
             ]
             try:
                 await asyncio.Event().wait()
@@ -284,6 +282,16 @@ def _found(info: AsyncServiceInfo, interface: Interface, networks: Sequence[Netw
         devices=facts.devices,
         tls=facts.tls,
     )
+
+
+def _questions(interface: Interface) -> list[DNSQuestionType | None]:
+    """How to ask: for a multicast answer, and elsewhere than on loopback for a unicast one before it.
+
+    A multicast answer always comes, but a second late if there was one just before. A unicast one comes at once, but on
+    one machine it may reach any program that shares the port. If that is the gateway itself, it takes it for an answer
+    just given, and then the multicast one is late.
+    """
+    return [DNSQuestionType.QM] if interface.is_loopback else [None, DNSQuestionType.QM]
 
 
 def _best_first(info: AsyncServiceInfo, interface: Interface, networks: Sequence[Network]) -> list[str]:

@@ -73,7 +73,8 @@ class Peer:
     """The machine that joins codec, boxes, schemas and vinegar.
 
     `connection` is what a proxy's `____conn__` will be, `proxy_for` makes proxies, `lock` guards the loans, `config` is
-    the seed's (its exception keys are used here), `stand_in` is Boxing's.
+    the seed's (its exception keys are used here), `stand_in` is Boxing's, `first_seq` the number of the
+    first request.
     """
 
     def __init__(
@@ -84,10 +85,11 @@ class Peer:
         limits: Limits,
         lock: AbstractContextManager[Any] | None = None,
         stand_in: Callable[[Any], Any] | None = None,
+        first_seq: int = 0,
     ) -> None:
         self._config = config
         self._limits = limits
-        self._sequence = count()
+        self._sequence = count(first_seq)
         self._heads = RPYC6
         self._recognised = False
         self._decode = MessageDecoder(limits).decode

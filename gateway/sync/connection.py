@@ -13,6 +13,7 @@ import itertools
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from random import randrange
 from threading import Lock, Thread, get_ident
 from time import monotonic
 from typing import Any, Final, Self
@@ -80,7 +81,9 @@ class Connection:
         self._followers: list[Slot] = []
         self._waiting: dict[int, Slot] = {}
         self._classes: dict[tuple[str, int, bool], type[BaseNetref]] = {}
-        self._peer = Peer(self, self._new_proxy, self._config, limits, Lock(), self._stand_in)
+        # A line without an end of file may still bring answers that were meant for an earlier connection over it.
+        first_seq = 0 if channel.ends_with_eof else randrange(2**30)
+        self._peer = Peer(self, self._new_proxy, self._config, limits, Lock(), self._stand_in, first_seq)
         policy: Policy = DevicePolicy(limits) if strict else SeedPolicy(self._config, limits)
         self._policy = policy
         self.calls = Calls(self, self._peer, policy, limits, strict=strict, config=self._config)

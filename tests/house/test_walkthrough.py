@@ -10,23 +10,27 @@ How a page is read. A fenced block is run by its language, unless a comment righ
     text                          is never run
 
 In an output `...` stands for anything, on a line of its own for any lines. A number with three decimals or more stands
-for any number, /dev/pts/1 for any pty; runs of blanks count as one. All blocks of a page share a folder, and a network of
-their own, so that no other gateway is found.
+for any number, /dev/pts/1 for any pty; runs of blanks count as one, blank and ruled lines not at all. All blocks of a
+page share a folder, and a network of their own, so that no other gateway is found.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import select
 import shutil
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
 
 import pytest
 
@@ -105,8 +109,28 @@ def expected(lines: list[str]) -> re.Pattern[str]:
     return re.compile("".join(patterns))
 
 
-def without_blank_lines(output: str) -> str:
-    return "".join(f"{line}\n" for line in output.splitlines() if line.strip())
+def plain(output: str) -> str:
+    """The output without colours, rules and blank lines."""
+    text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", output).replace("\r\n", "\n").replace("─", "")
+    return "".join(f"{line}\n" for line in text.splitlines() if line.strip())
+
+
+def on_terminal(command: list[str], timeout_s: float, **settings: Any) -> tuple[int, str]:
+    """Run a command whose stdout is a terminal of 160 columns; its exit code and all that it printed."""
+    ours, its = os.openpty()
+    termios.tcsetwinsize(its, (50, 160))
+    printed = bytearray()
+    deadline = time.monotonic() + timeout_s
+    with TemporaryFile() as errors:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=its, stderr=errors, **settings)
+        os.close(its)
+        with open(ours, "rb", buffering=0) as terminal, process, suppress(OSError):
+            # The terminal says EIO when the last program that has it open is gone.
+            while select.select([terminal], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                printed += terminal.read(4096)
+            process.kill()
+        errors.seek(0)
+        return process.returncode, (printed + errors.read()).decode()
 
 
 @dataclass
@@ -120,7 +144,7 @@ class Reader:
     def environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}}
         path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
-        return {**kept, "PATH": path, "HOME": str(self.folder), "XDG_CONFIG_HOME": str(self.folder), "COLUMNS": "160"}
+        return {**kept, "PATH": path, "HOME": str(self.folder), "XDG_CONFIG_HOME": str(self.folder)}
 
     def follow(self, block: Block) -> None:
         """Do what the block says, and check what comes out."""
@@ -143,23 +167,14 @@ class Reader:
                 pytest.fail(f"nothing says what to do with this block: {unknown}")
 
     def run(self, command: str, lines: list[str]) -> None:
-        finished = subprocess.run(
-            [*self.network, "bash", "-c", f"exec 2>&1; {command}"],
-            cwd=self.folder,
-            env=self.environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            text=True,
-            timeout=COMMAND_S,
-            check=False,
+        code, printed = on_terminal(
+            [*self.network, "bash", "-c", command], COMMAND_S, cwd=self.folder, env=self.environment()
         )
-        refused = any(re.match(r"error: |\w+(Error|Denied|Range): ", line) for line in lines)
-        assert (finished.returncode != 0) == refused, f"$ {command}\n{finished.stdout}"
-        if lines:
-            output = without_blank_lines(finished.stdout)
-            assert expected(lines).fullmatch(output), f"$ {command}\nprints\n{output}but the page says\n" + "\n".join(
-                lines
-            )
+        output = plain(printed)
+        refused = any(line.startswith("error: ") for line in lines)
+        assert (code != 0) == refused, f"$ {command}\nends with exit code {code} and prints\n{output}"
+        if not expected(lines).fullmatch(output):
+            pytest.fail(f"$ {command}\nprints\n{output}but the page says\n" + "\n".join(lines))
 
     def start(self, terminal: str, command: str, lines: list[str]) -> None:
         log = self.folder / f"{terminal}.log"
@@ -173,7 +188,7 @@ class Reader:
                 stderr=subprocess.STDOUT,
             )
         deadline = time.monotonic() + START_S
-        while not expected(lines).fullmatch(without_blank_lines(log.read_text(encoding="utf-8"))):
+        while not expected(lines).fullmatch(plain(log.read_text(encoding="utf-8"))):
             code = self.terminals[terminal].poll()
             if code is not None or time.monotonic() > deadline:
                 pytest.fail(
@@ -226,6 +241,6 @@ def test_what_the_page_shows_is_what_happens(page: str, reader: Reader) -> None:
     for block in followed:
         try:
             reader.follow(block)
-        except AssertionError as problem:
-            raise AssertionError(f"{page}:{block.line}: {problem}") from None
+        except (AssertionError, pytest.fail.Exception) as problem:
+            pytest.fail(f"{page}:{block.line}: {problem}", pytrace=False)
     assert not reader.terminals, "a terminal is never ended"
