@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import click
@@ -58,7 +59,7 @@ def _show_members(screen: Screen, at: Reached, device: dict[str, Any]) -> None:
                 row["signature"],
                 row["unit"] or "",
                 row["access"],
-                row["doc"].partition("\n")[0],
+                _first_sentence(row["doc"]),
             )
             for row in device["members"]
         ],
@@ -68,6 +69,10 @@ def _show_members(screen: Screen, at: Reached, device: dict[str, Any]) -> None:
 
 def _facts(device: dict[str, Any]) -> dict[str, Any]:
     return {key: device[key] for key in ("name", "driver", "state", "doc")}
+
+
+def _first_sentence(doc: str) -> str:
+    return re.split(r"(?<=\.)\s", one_line(doc), maxsplit=1)[0]
 
 
 def _identities(at: Reached, names: list[str]) -> dict[str, str]:

@@ -73,7 +73,7 @@ class Screen:
             for row in (columns, *clean):
                 self.line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
             return
-        table = Table(*columns, box=box.SIMPLE_HEAD, header_style="bold cyan", pad_edge=False)
+        table = Table(*columns, box=box.SIMPLE_HEAD, header_style="bold cyan", show_edge=False)
         for row in clean:
             # Text, not str: brackets in a name are no markup.
             table.add_row(*(Text(cell, style=_style(cell)) for cell in row))

@@ -71,7 +71,6 @@ def _enter(values: int, levels: int, bounds: _Bounds) -> None:
         raise LimitExceeded("items", actual=bounds.values, allowed=bounds.items)
 
 
-# ---------------------------------------------------------------------------------------------------------- encoding
 _BITS: Final = 16
 
 _PACK_LENGTH, _PACK_FLOAT, _PACK_COMPLEX = (struct.Struct(code).pack for code in (">BI", ">Bd", ">Bdd"))
@@ -85,6 +84,14 @@ _SCALARS: Final = frozenset({int, str, float, bytes, complex, *map(type, _CONSTA
 
 def dump(value: object, limits: Limits = DEFAULT) -> bytes:
     """The encoding of `value`. Raises NotBrine or Unencodable."""
+    if type(value) is int and -2049 < value < 4096:  # the usual arguments and results
+        return _INTS[value]
+    if type(value) is str and value.isascii() and len(value) < 256:
+        return _STR_HEADS[len(value)] + value.encode()
+    if type(value) is float:
+        return _PACK_FLOAT(0x18, value)
+    if value is None or value is True or value is False:
+        return _CONSTANTS[value]
     return b"".join(_pieces(value, limits))
 
 
@@ -120,8 +127,8 @@ def _pieces(value: Any, limits: Limits) -> list[bytes]:
         try:
             if limits.items < 87_381 or limits.nesting < 8:  # 1 + 4 + 16 + ... + 4**8 values may fit in _BITS
                 raise OverflowError
-            if type(value) is tuple and len(value) == 2:  # as every message
-                append(b"\x11")
+            if type(value) is tuple and len(value) < 5:
+                append(_TUPLE_HEADS[len(value)])
                 _dump_items(value, append, _BITS - 2, limits)
             else:
                 _dump_items((value,), append, _BITS, limits)
@@ -214,7 +221,6 @@ def _int(item: int, bounds: _Bounds) -> bytes:
 # What a converter of 12 bits gives, and the numbers of a young connection. Negative ints index from the end.
 _INTS: Final = [bytes((n + 80,)) if -48 <= n < 160 else _int(n, DEFAULT) for n in (*range(4096), *range(-2048, 0))]
 
-# ---------------------------------------------------------------------------------------------------------- decoding
 _LENGTH, _FLOAT, _COMPLEX = (struct.Struct(code).unpack_from for code in (">I", ">d", ">dd"))
 
 # (data, position of the tag, levels, bounds) -> the value and the position of its last byte. A decoder need not look if
@@ -289,7 +295,6 @@ def _items(data: bytes, pos: int, count: int, levels: int, bounds: _Bounds) -> t
             del run[::9]
             return struct.unpack(f">{count}d", run), end - 1
     items: list[Any] = []
-    append = items.append
     short_int = 0x16 if bounds.int_digits > 254 else None  # then its length needs no check
     for _ in repeat(None, count):
         if (item := _VALUES[tag := data[pos]]) is not _MORE:
@@ -302,7 +307,7 @@ def _items(data: bytes, pos: int, count: int, levels: int, bounds: _Bounds) -> t
         else:
             item, pos = _DECODERS[tag](data, pos, levels - 1, bounds)
             pos += 1
-        append(item)
+        items.append(item)
     return tuple(items), pos - 1
 
 
@@ -359,17 +364,15 @@ def _slice(data: bytes, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, in
 
 def _frozenset(data: bytes, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, int]:
     tag = data[pos + 1]
-    if tag == 0x02:
-        return _EMPTY_SET, pos + 1
-    if not 0x10 <= tag <= 0x15:
+    if tag != 0x02 and not 0x10 <= tag <= 0x15:
         raise BrineError(f"a frozenset at offset {pos} that is not of a tuple")
     if not isinstance(bounds, _Counted):
         levels -= bounds.nesting
-        bounds = _Counted(bounds, 5 * len(data))  # which is too short to break that
+        bounds = _Counted(bounds, 9 * len(data))  # which is too short to break that
     members, last = _DECODERS[tag](data, pos + 1, levels, bounds)
     if len(members) > bounds.unordered_items:
         raise LimitExceeded("unordered_items", actual=len(members), allowed=bounds.unordered_items)
-    _enter(4 * len(members), 0, bounds)  # building a set costs as much as that many values more
+    _enter(4 + 4 * len(members), 0, bounds)  # a set costs as much as that many values more
     collisions = len(members) - len({*map(hash, members)})
     if collisions:
         bounds.collisions += collisions
@@ -385,7 +388,6 @@ def _value(data: bytes, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, in
     return value, pos
 
 
-_EMPTY_SET: Final[frozenset[Any]] = frozenset()
 _MORE: Final = object()  # in _VALUES: the tag alone is no value
 _VALUES: Final = (None, b"", (), True, False, NotImplemented, ..., *[_MORE] * 25, *range(-48, 160), *[_MORE] * 16)
 _DECODERS: Final[list[_Decoder]] = [_value] * 256

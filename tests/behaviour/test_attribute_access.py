@@ -136,13 +136,6 @@ def test_allow_exposed_attrs_off_refuses_exposed_names(connect: Connect, bench: 
     assert reachable(conn.root, "get", "exposed_get") == set()
 
 
-def test_a_refused_exposed_method_can_be_seen_or_not_but_never_called(rpc: Any, connect: Connect, bench: Any) -> None:
-    root = connect(bench, remote_config={"allow_exposed_attrs": False}).root
-    assert hasattr(root, "exposed_get") == differs(rpc, "methods-are-bound-without-asking")
-    with pytest.raises(AttributeError):
-        root.exposed_get()
-
-
 def test_allow_public_attrs_adds_names_without_underscore(instrument: Callable[..., Any]) -> None:
     device = instrument(allow_public_attrs=True)
     assert reachable(device, *NAMES) == {"zero", "exposed_zero", "gain", "measure", "label"}
@@ -225,9 +218,12 @@ class Guarded:
         self.value = 1
 
     def _rpyc_getattr(self, name: str) -> Any:
-        if name == "denied":
+        if name.endswith("denied"):
             raise AttributeError(name)
         return f"got {name}"
+
+    def exposed_denied(self) -> None:
+        raise AssertionError("reached from outside")
 
     def _rpyc_setattr(self, name: str, value: Any) -> None:
         self.value = value
@@ -262,6 +258,13 @@ def test_an_objects_own_hooks_decide_instead_of_the_config(
     assert keeper.guarded.value == 5
     del guarded.anything
     assert keeper.guarded.value == 0
+
+
+def test_a_method_that_a_hook_refuses_can_be_seen_or_not_but_never_called(rpc: Any, connect: Connect) -> None:
+    guarded = connect(Keeper).root.get()
+    assert hasattr(guarded, "exposed_denied") == differs(rpc, "methods-are-bound-without-asking")
+    with pytest.raises(AttributeError):
+        guarded.exposed_denied()
 
 
 def test_a_name_may_come_as_utf8_bytes(connect: Connect, bench: Any) -> None:
