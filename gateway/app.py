@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
 from gateway import config as configuration
-from gateway.channels import Channel, parse_url
+from gateway.channels import Channel, listen, parse_url
 from gateway.config import Config, DeviceSection, driver_options, nearest
 from gateway.discovery import Advertisement, Advertiser, addresses_for, interfaces_for, stable_id
 from gateway.errors import ConfigError, GatewayError
@@ -212,6 +212,8 @@ class Gateway:
 
     def start(self) -> None:
         """Open the devices, serve them, advertise. Raises what listening raises; then everything is closed again."""
+        # Looked at before any device is touched: a gateway that was started twice must not disturb the first one's.
+        self._check_place()
         try:
             self.open_devices()
             self._server = self._make_server()
@@ -251,6 +253,14 @@ class Gateway:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def _check_place(self) -> None:
+        url = parse_url(self.config.gateway.listen)
+        if url.scheme == "tcp":
+            try:
+                listen(url, limits=self.config.limits).close()
+            except ConfigError as problem:
+                raise self.config.source.error(("gateway", "listen"), str(problem)) from problem
 
     def _make_server(self) -> Server:
         return Server(self.service, self.config.gateway.listen, limits=self.config.limits, strict=True)

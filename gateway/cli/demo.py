@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 import sys
@@ -45,7 +46,7 @@ def command(ctx: click.Context, screen: Screen, client: bool, name: str, url: st
                 stop.interrupts = True
                 _run_client(screen, gateway)
             elif not stop.is_set:
-                announce(screen, gateway)
+                announce(screen, gateway, advice=False)
                 _say_what_to_paste(screen, gateway)
                 stop.wait()
 
@@ -55,7 +56,7 @@ def command(ctx: click.Context, screen: Screen, client: bool, name: str, url: st
 def _run_client(screen: Screen, gateway: Gateway) -> None:
     form = document(gateway)
     if not screen.as_json:
-        announce(screen, gateway)
+        announce(screen, gateway, advice=False)
     shown = Demonstration(screen, gateway.name, gateway.url).run()
     screen.document({**form, "client": shown})
 
@@ -72,7 +73,7 @@ def _free_url() -> str:
 def _say_what_to_paste(screen: Screen, gateway: Gateway) -> None:
     # By URL where the network carries no multicast.
     where = gateway.name if gateway.advertised else gateway.url
-    script = f"import gateway; print(gateway.connect({where!r}).root.dmm1.voltage_dc)"
+    script = f"import gateway; print(gateway.connect({json.dumps(where)}).root.dmm1.voltage_dc)"
     screen.line()
     screen.line("in another terminal:", style="dim")
     screen.line(f"  {_program('gateway')} list", style="cyan")

@@ -131,13 +131,15 @@ def farewell(screen: Screen, gateway: Gateway, stop: Stop) -> Exit:
     return stop.exit
 
 
-def announce(screen: Screen, running: Gateway) -> None:
-    """Say where the gateway is, who can reach it, and what it serves."""
+def announce(screen: Screen, running: Gateway, *, advice: bool = True) -> None:
+    """Say where the gateway is, who can reach it (with `advice`: how to change that in a config), what it serves."""
     screen.document(document(running))
     screen.line(f"serving {running.name!r} at {without_password(running.url)}", style="bold")
     if running.local_only:
-        screen.line("  only this computer can connect; to open it to the bench's network, give [gateway] a line")
-        screen.line('  listen = "tcp://ADDRESS:18871": then anyone who reaches the port can use the instruments')
+        screen.line("  only this computer can connect")
+        if advice:
+            screen.line('  to open it to the bench\'s network: listen = "tcp://ADDRESS:18871" in the table [gateway];')
+            screen.line("  then anyone who reaches that port can use the instruments")
     else:
         screen.line("  every computer that reaches this address can connect, and use the instruments")
     screen.line(f"  {running.advert_status}")

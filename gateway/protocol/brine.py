@@ -17,18 +17,16 @@
 Numbers are big-endian; 07, 09, 1c to 1f and f0 to ff are not assigned. Only values of exactly these types are brine: a
 namedtuple, an IntEnum or a subclass of str is not. A length may be written longer than it need be, a decimal may not.
 
-This is the hot path: each call encodes and decodes a few small nested tuples. So the bounds of `Limits` cost those
-nothing: `levels` says how much may still open, and a tuple for which it is too low has to ask `_enter`. Decoding starts
-with `limits.nesting` where a message is too short for more than `limits.items` values; in a longer one with 0, and
-goes below, so that each tuple asks and is counted. Encoding starts with `_BITS`, of which a tuple takes 2, 4 or 8 by
-its length; what does not fit is encoded again from 0, and counted.
+This is the hot path, so the bounds of `Limits` cost a small message nothing: `levels` says how much may still open, and
+a tuple for which it is too low has to ask `_enter`. Decoding starts with `limits.nesting` where a message is too short
+for more than `limits.items` values; in a longer one with 0, and goes below, so that each tuple asks and is counted.
+Encoding starts with `_BITS`, of which a tuple takes 2, 4 or 8 by its length; what does not fit starts again, from 0.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from itertools import repeat
 from typing import Any, Final, TypeAlias
 
 from gateway.errors import LimitExceeded, ProtocolError
@@ -84,14 +82,17 @@ _SCALARS: Final = frozenset({int, str, float, bytes, complex, *map(type, _CONSTA
 
 def dump(value: object, limits: Limits = DEFAULT) -> bytes:
     """The encoding of `value`. Raises NotBrine or Unencodable."""
-    if type(value) is int and -2049 < value < 4096:  # the usual arguments and results
-        return _INTS[value]
-    if type(value) is str and value.isascii() and len(value) < 256:
-        return _STR_HEADS[len(value)] + value.encode()
-    if type(value) is float:
-        return _PACK_FLOAT(0x18, value)
-    if value is None or value is True or value is False:
-        return _CONSTANTS[value]
+    if type(value) is not tuple:  # the usual arguments and results
+        if type(value) is int and -2049 < value < 4096:
+            return _INTS[value]
+        if type(value) is str and value.isascii() and len(value) < 256:
+            return _STR_HEADS[len(value)] + value.encode()
+        if type(value) is float:
+            return _PACK_FLOAT(0x18, value)
+        if value is None or value is True or value is False:
+            return _CONSTANTS[value]
+        if type(value) is bytes and len(value) < 256:
+            return _BYTES_HEADS[len(value)] + value
     return b"".join(_pieces(value, limits))
 
 
@@ -122,19 +123,18 @@ def dumpable(value: object) -> bool:
 
 def _pieces(value: Any, limits: Limits) -> list[bytes]:
     pieces: list[bytes] = []
-    append = pieces.append
     try:
         try:
             if limits.items < 87_381 or limits.nesting < 8:  # 1 + 4 + 16 + ... + 4**8 values may fit in _BITS
                 raise OverflowError
             if type(value) is tuple and len(value) < 5:
-                append(_TUPLE_HEADS[len(value)])
-                _dump_items(value, append, _BITS - 2, limits)
+                pieces.append(_TUPLE_HEADS[len(value)])
+                _dump_items(value, pieces.append, _BITS - 2, limits)
             else:
-                _dump_items((value,), append, _BITS, limits)
+                _dump_items((value,), pieces.append, _BITS, limits)
         except OverflowError:  # too large not to be counted
             pieces.clear()
-            _dump_items((value,), append, 0, _Counted(limits, limits.items))
+            _dump_items((value,), pieces.append, 0, _Counted(limits, limits.items))
     except (ValueError, LimitExceeded, RecursionError, struct.error) as error:
         raise Unencodable(f"a value can't be sent: {error}") from None
     return pieces
@@ -237,10 +237,8 @@ def load(data: bytes, start: int = 0, limits: Limits = DEFAULT) -> Any:
             value, last = decode(data, start, limits.nesting, limits)
         else:
             value, last = decode(data, start, 0, _Counted(limits, limits.items))
-    except (IndexError, struct.error):
-        raise BrineError(f"brine is cut short: the data ends at offset {size}") from None
-    except (ValueError, TypeError, RecursionError) as error:
-        raise BrineError(f"brine of a value that can't be: {error}") from None
+    except (IndexError, ValueError, TypeError, RecursionError, struct.error) as error:
+        raise BrineError(f"no brine value from offset {start} to {size}: {error}") from None
     if last + 1 != size:
         raise BrineError(f"a brine value of {last + 1 - start} bytes, where there are {size - start}")
     return value
@@ -296,7 +294,7 @@ def _items(data: bytes, pos: int, count: int, levels: int, bounds: _Bounds) -> t
             return struct.unpack(f">{count}d", run), end - 1
     items: list[Any] = []
     short_int = 0x16 if bounds.int_digits > 254 else None  # then its length needs no check
-    for _ in repeat(None, count):
+    for _ in range(count):
         if (item := _VALUES[tag := data[pos]]) is not _MORE:
             pos += 1
         elif tag == short_int:
@@ -373,8 +371,7 @@ def _frozenset(data: bytes, pos: int, levels: int, bounds: _Bounds) -> tuple[Any
     if len(members) > bounds.unordered_items:
         raise LimitExceeded("unordered_items", actual=len(members), allowed=bounds.unordered_items)
     _enter(4 + 4 * len(members), 0, bounds)  # a set costs as much as that many values more
-    collisions = len(members) - len({*map(hash, members)})
-    if collisions:
+    if collisions := len(members) - len({*map(hash, members)}):
         bounds.collisions += collisions
         if bounds.collisions**2 * (last - pos) > 1 << 26:  # they are compared each with each, and so are their members
             raise BrineError(f"a frozenset at offset {pos} has too many members of equal hash")

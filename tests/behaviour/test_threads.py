@@ -38,6 +38,11 @@ class Worker:
         self.thread = threading.Thread(target=work, daemon=True)
         self.thread.start()
 
+    def exposed_burst(self, callback: Callable[[int], Any], times: int) -> None:
+        call = self.async_(callback)
+        self.thread = threading.Thread(target=lambda: [call(number) for number in range(times)], daemon=True)
+        self.thread.start()
+
     def exposed_stop(self) -> None:
         self.stopped.set()
         if self.thread:
@@ -97,6 +102,19 @@ def test_callbacks_arrive_while_the_client_is_idle(rpc: Any, conn: Any) -> None:
         conn.root.start(lambda number: arrived.set())
         assert arrived.wait(5)
         conn.root.stop()
+
+
+def test_callbacks_run_in_the_order_they_were_sent_while_the_client_polls(conn: Any) -> None:
+    for _ in range(20):
+        seen: list[int] = []
+        conn.root.burst(seen.append, 30)
+
+        def all_came(seen: list[int] = seen) -> bool:
+            conn.poll_all(0.005)
+            return len(seen) == 30
+
+        assert eventually(all_came)
+        assert seen == list(range(30))
 
 
 def test_several_background_threads_do_not_disturb_each_other(rpc: Any, conn: Any) -> None:

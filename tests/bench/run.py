@@ -86,7 +86,7 @@ class Peer:
 
 @dataclass
 class Round:
-    """The processes of one round, started when first needed and again after one of them failed."""
+    """The processes of one round, started when first needed, and again after a failure or for a row `alone`."""
 
     implementations: dict[str, str]
     """Role (`ours`, `stock`) -> name in `IMPLEMENTATIONS`."""
@@ -98,6 +98,8 @@ class Round:
 
     def measure(self, name: str, pairing: Pairing, seconds: float) -> float:
         """The figure of one row. Raises RowFailed."""
+        if rows.ROWS[name].alone:
+            self._end_pair(pairing)
         try:
             server, client = self._peer("serve", pairing.server), self._peer("drive", pairing.client)
             order = {"row": name, "endpoints": server.greeting["endpoints"], "seconds": seconds}
@@ -105,8 +107,7 @@ class Round:
             if "error" in answer:
                 raise RowFailed(answer["error"])
         except RowFailed:
-            self._end(("serve", pairing.server))
-            self._end(("drive", pairing.client))
+            self._end_pair(pairing)
             raise
         value: float = answer["value"]
         return value
@@ -120,6 +121,10 @@ class Round:
             self._peers[mode, role] = peer
             self.versions[role] = f"{self.implementations[role]} {peer.greeting['version']}"
         return peer
+
+    def _end_pair(self, pairing: Pairing) -> None:
+        self._end(("serve", pairing.server))
+        self._end(("drive", pairing.client))
 
     def _end(self, key: tuple[str, str]) -> None:
         peer = self._peers.pop(key, None)

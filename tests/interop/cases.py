@@ -1,4 +1,4 @@
-"""The cases of the matrix: each drives a client of any implementation against a server of any implementation.
+"""The ordinary cases of the matrix: each drives a client of any implementation against a server of any implementation.
 
 A case gets a `Session` and passes unless it raises. It uses only what rpyc's own users use.
 """
@@ -7,81 +7,11 @@ from __future__ import annotations
 
 import copy
 import gc
-import os
 import random
-import signal
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-KIB = 1024
-NOTICED_S = 1.5
-"""The end of a peer on TCP or a Unix socket is noticed within this time."""
-
-
-class Session:
-    """A client under test and its connection, opened at first use."""
-
-    def __init__(self, peer: Any, url: str) -> None:
-        self.peer = peer
-        self.url = url
-        self.is_serial = url.startswith("serial:")
-        self._conn: Any = None
-
-    @property
-    def conn(self) -> Any:
-        if self._conn is None:
-            self._conn = self.peer.connect(self.url)
-        return self._conn
-
-    @property
-    def root(self) -> Any:
-        return self.conn.root
-
-    @property
-    def big(self) -> int:
-        """Bytes of a big payload: what a serial line carries in about the time TCP carries sixteen times as much."""
-        return 64 * KIB if self.is_serial else 1024 * KIB
-
-    def forget(self) -> None:
-        """Let the next case connect anew."""
-        self._conn = None
-
-
-class Case(NamedTuple):
-    run: Callable[[Session], None]
-    serial: bool
-    """Whether it can be run on a serial line too."""
-
-
-CASES: Final[dict[str, Case]] = {}
-
-
-def case(*, serial: bool = True) -> Callable[[Callable[[Session], None]], Callable[[Session], None]]:
-    def register(run: Callable[[Session], None]) -> Callable[[Session], None]:
-        CASES[run.__name__] = Case(run, serial)
-        return run
-
-    return register
-
-
-def raised(expected: type[BaseException], function: Callable[..., Any], *args: Any) -> Any:
-    """The exception of that class which the call raises; AssertionError when it raises none."""
-    try:
-        function(*args)
-    except expected as error:
-        return error
-    raise AssertionError(f"{expected.__name__} was not raised")
-
-
-def eventually(condition: Callable[[], object], within_s: float = 5.0) -> bool:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-    return True
-
+from tests.interop.session import Session, case, eventually, raised
 
 VALUES: Final = (
     None, True, False, NotImplemented, ..., 0, -49, 160, 10**300, 1.5, -0.0, 2 + 3j, "", "Ω \U0001f50c", "x" * 5000,
@@ -384,57 +314,3 @@ def references_are_released(session: Session) -> None:
 def ping(session: Session) -> None:
     session.conn.ping()
     session.conn.ping("some data", timeout=5)
-
-
-@case()
-def close_by_the_client(session: Session) -> None:
-    conn, root = session.conn, session.root
-    start = time.monotonic()
-    session.peer.close(conn)
-    assert time.monotonic() - start < NOTICED_S
-    assert conn.closed
-    session.peer.close(conn)
-    raised(EOFError, lambda: root.add(1, 1))
-    session.forget()
-
-
-@case()
-def close_by_the_server(session: Session) -> None:
-    conn, root = session.conn, session.root
-    start = time.monotonic()
-    session.peer.async_(root.hang_up)()
-    raised(EOFError, serve_until_closed, conn)
-    assert time.monotonic() - start < NOTICED_S
-    raised(EOFError, lambda: root.add(1, 1))
-    assert conn.closed
-    session.forget()
-
-
-def serve_until_closed(conn: Any) -> None:
-    while not conn.closed:
-        conn.serve(0.1)
-    raise EOFError("closed while serving")
-
-
-@case(serial=False)
-def kill_the_server(session: Session) -> None:
-    root = session.root
-    pid = root.pid()
-    pending = session.peer.async_(root.wait)(30)
-    start = time.monotonic()
-    os.kill(pid, signal.SIGKILL)
-    raised(EOFError, lambda: pending.value)
-    assert time.monotonic() - start < NOTICED_S
-    raised(EOFError, lambda: root.add(1, 1))
-    assert session.conn.closed
-    session.forget()
-
-
-CLOSE_BY_THE_CLIENT: Final = "close_by_the_client"
-CLOSE_BY_THE_SERVER: Final = "close_by_the_server"
-KILL_THE_SERVER: Final = "kill_the_server"
-KILL_THE_CLIENT: Final = "kill_the_client"
-"""Run by `cells.py`: the killed client can't look at it."""
-ORDINARY: Final = tuple(
-    name for name in CASES if name not in {CLOSE_BY_THE_CLIENT, CLOSE_BY_THE_SERVER, KILL_THE_SERVER}
-)

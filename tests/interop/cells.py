@@ -17,20 +17,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from tests.interop.cases import (
-    CASES,
-    CLOSE_BY_THE_CLIENT,
-    CLOSE_BY_THE_SERVER,
-    KILL_THE_CLIENT,
-    KILL_THE_SERVER,
-    NOTICED_S,
-    ORDINARY,
-)
+from tests.interop import cases, endings
+from tests.interop.endings import CLOSE_BY_THE_CLIENT, CLOSE_BY_THE_SERVER, KILL_THE_CLIENT, KILL_THE_SERVER, NOTICED_S
+from tests.interop.session import CASES
 from tests.interop.wire import PtyPair
 
 ROOT: Final = Path(__file__).parents[2]
 STOCK_5: Final = "5.3.1"
 STOCK_5_SITE: Final = ROOT / ".pytest_cache" / "d" / f"rpyc-{STOCK_5}"
+ORDINARY: Final = tuple(name for name in CASES if name in vars(cases))
 TRANSPORTS: Final = ("tcp", "unix", "serial")
 START_S: Final = 15.0
 CASE_S: Final = 20.0
@@ -80,7 +75,7 @@ def cases_of(transport: str) -> tuple[str, ...]:
     """The names of the cases that are run over `transport`, in order of the table."""
     if transport == "serial":
         return tuple(name for name, case in CASES.items() if case.serial)
-    return (*CASES, KILL_THE_CLIENT)
+    return (*ORDINARY, *endings.ALL, KILL_THE_CLIENT)
 
 
 @dataclass

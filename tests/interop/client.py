@@ -10,7 +10,10 @@ import time
 import traceback
 from typing import Any
 
-from tests.interop.cases import CASES, Session
+from tests.interop import cases, endings
+from tests.interop.session import CASES, Session
+
+CASE_FILES = (cases.__file__, endings.__file__)
 
 
 def answer(**facts: Any) -> None:
@@ -23,10 +26,8 @@ def run(session: Session, name: str) -> None:
     try:
         CASES[name].run(session)
     except Exception as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        step = next(
-            (frame for frame in traceback.extract_tb(error.__traceback__) if "cases.py" in frame.filename), where
-        )
+        frames = traceback.extract_tb(error.__traceback__)
+        step = next((frame for frame in frames if frame.filename in CASE_FILES), frames[-1])
         text = f"{type(error).__name__}: {str(error).partition(chr(10))[0]} (at {step.name}: {step.line})"
         answer(event="result", case=name, ok=False, error=text, seconds=time.monotonic() - start)
         if not session.is_serial:

@@ -61,9 +61,9 @@ def main(arguments: list[str]) -> int:
         results = dict(zip(cells, pool.map(run_cell, cells), strict=True))
     print("\n".join(table(results)))
     for cell, of_cell in results.items():
-        for name, result in of_cell.items():
-            if not result.ok:
-                print(f"{cell} {name}: {result.error}")
+        for error in dict.fromkeys(result.error for result in of_cell.values() if not result.ok):
+            names = [title(name) for name, result in of_cell.items() if result.error == error]
+            print(f"{cell} {', '.join(names)}: {error}")
     print(f"{time.monotonic() - start:.1f} s")
     return 0 if all(result.ok for of_cell in results.values() for result in of_cell.values()) else 1
 
