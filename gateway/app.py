@@ -39,6 +39,8 @@ LAST_CALL_S: Final = 1.0
 CLOSE_S: Final = 15.0
 """A driver that has not let go of its device by then is left behind."""
 
+_DRIVER_PARTS: Final = ("Options", "open", "close", "make_safe", "identify", "state")
+
 log = logging.getLogger("gateway.app")
 
 
@@ -71,7 +73,7 @@ class Left(StrEnum):
     SAFE = "safe"
     """In its safe state, as far as its driver can tell."""
     UNREACHED = "unreached"
-    """It could not be reached, as before: nothing is known about it."""
+    """It was not open: nothing is known about it."""
     UNSAFE = "unsafe"
     """Making it safe failed: somebody should look at it."""
 
@@ -112,7 +114,7 @@ def load_driver(name: str) -> Driver:
     Raises ConfigError when there is none, when its module can't be imported, or when it is no driver.
     """
     found = _dotted(name) if ":" in name else _entry_point(DRIVERS, name, "driver")
-    missing = [part for part in ("Options", "open", "close", "make_safe", "identify") if not hasattr(found, part)]
+    missing = [part for part in _DRIVER_PARTS if not hasattr(found, part)]
     if not inspect.isclass(found) or missing:
         lacks = f"has no {missing[0]!r}" if missing else "is no class"
         raise ConfigError(f"driver {name!r} {lacks}; a driver is a subclass of devices.Device", driver=name)
@@ -306,7 +308,11 @@ def run_bench(name: str, /, **gateway: Any) -> Iterator[Gateway]:
 
 def _device(section: DeviceSection, driver: Driver) -> ServedDevice:
     options = driver_options(section, driver.Options)
-    return ServedDevice(section.name, section.driver, driver(section.name, options))
+    try:
+        instrument = driver(section.name, options)
+    except Exception as problem:
+        raise section.source.error((*section.path, "driver"), f"{section.driver}: {_reason(problem)}") from problem
+    return ServedDevice(section.name, section.driver, instrument)
 
 
 def _open(device: ServedDevice) -> None:
@@ -321,7 +327,7 @@ def _open(device: ServedDevice) -> None:
 
 def _close(device: ServedDevice) -> None:
     _let_call_end(device.instrument)
-    reached = device.state != "faulty"
+    reached = device.state == "open"
     try:
         device.instrument.close()
         device.left = Left.SAFE if reached else Left.UNREACHED

@@ -70,26 +70,25 @@ def _enter(values: int, levels: int, bounds: _Bounds) -> None:
 
 
 _BITS: Final = 16
-
 _PACK_LENGTH, _PACK_FLOAT, _PACK_COMPLEX = (struct.Struct(code).pack for code in (">BI", ">Bd", ">Bdd"))
 _BYTES_HEADS: Final = (b"\x01", b"\x0a", b"\x0b", b"\x0c", b"\x0d", *(bytes((0x0E, n)) for n in range(5, 256)))
 _STR_HEADS: Final = tuple(b"\x08" + head for head in _BYTES_HEADS)
 _TUPLE_HEADS: Final = (b"\x02", b"\x10", b"\x11", b"\x12", b"\x13", *(bytes((0x14, n)) for n in range(5, 256)))
 _INT_HEADS: Final = tuple(bytes((0x16, n)) for n in range(256))
-_CONSTANTS: Final = {None: b"\x00", True: b"\x03", False: b"\x04", NotImplemented: b"\x05", Ellipsis: b"\x06"}
-_SCALARS: Final = frozenset({int, str, float, bytes, complex, *map(type, _CONSTANTS)})
+_CONSTANTS: Final = {None: b"\x00", (): b"\x02", True: b"\x03", False: b"\x04", NotImplemented: b"\x05", ...: b"\x06"}
+_SCALARS: Final = frozenset({int, str, float, bytes, bool, complex, type(None), type(NotImplemented), type(...)})
 
 
 def dump(value: object, limits: Limits = DEFAULT) -> bytes:
     """The encoding of `value`. Raises NotBrine or Unencodable."""
-    if type(value) is not tuple:  # the usual arguments and results
-        if type(value) is int and -2049 < value < 4096:
-            return _INTS[value]
+    if type(value) is not tuple or not value:  # the usual arguments and results
+        if type(value) is int:
+            return _INTS[value] if -2049 < value < 4096 else _int(value, limits)
         if type(value) is str and value.isascii() and len(value) < 256:
             return _STR_HEADS[len(value)] + value.encode()
         if type(value) is float:
             return _PACK_FLOAT(0x18, value)
-        if value is None or value is True or value is False:
+        if value is None or value is True or value is False or type(value) is tuple:
             return _CONSTANTS[value]
         if type(value) is bytes and len(value) < 256:
             return _BYTES_HEADS[len(value)] + value
@@ -125,13 +124,12 @@ def _pieces(value: Any, limits: Limits) -> list[bytes]:
     pieces: list[bytes] = []
     try:
         try:
-            if limits.items < 87_381 or limits.nesting < 8:  # 1 + 4 + 16 + ... + 4**8 values may fit in _BITS
-                raise OverflowError
-            if type(value) is tuple and len(value) < 5:
+            levels = _BITS if limits.items >= 87_381 and limits.nesting >= 8 else 0  # at most 1 + 4 + ... + 4**8 fit in
+            if levels and type(value) is tuple and len(value) < 5:
                 pieces.append(_TUPLE_HEADS[len(value)])
-                _dump_items(value, pieces.append, _BITS - 2, limits)
+                _dump_items(value, pieces.append, levels - 2, limits)
             else:
-                _dump_items((value,), pieces.append, _BITS, limits)
+                _dump_items((value,), pieces.append, levels, limits)
         except OverflowError:  # too large not to be counted
             pieces.clear()
             _dump_items((value,), pieces.append, 0, _Counted(limits, limits.items))
@@ -209,13 +207,15 @@ def _dump_rare(value: Any, kind: type, append: Callable[[bytes], None], levels: 
 
 
 def _int(item: int, bounds: _Bounds) -> bytes:
-    """The encoding of an int that is not in `_INTS`."""
-    bits, allowed = item.bit_length(), bounds.int_digits
-    if bits >> 2 <= allowed:  # there are more digits than that, and writing them takes the square of their number
-        count = len(text := b"%d" % item)
-        if count - (item < 0) <= allowed:
-            return (_INT_HEADS[count] if count < 256 else _PACK_LENGTH(0x17, count)) + text
-    raise LimitExceeded("int_digits", actual=int(bits * 0.30103) + 1, allowed=allowed)
+    """The encoding of an int that is not in `_INTS`. Raises Unencodable."""
+    allowed = bounds.int_digits
+    try:  # only what may be short enough: writing digits takes the square of their number
+        count = len(text := b"%d" % item if item.bit_length() >> 2 <= allowed else b"")
+    except ValueError:
+        count = 0
+    if 0 < count - (item < 0) <= allowed:
+        return (_INT_HEADS[count] if count < 256 else _PACK_LENGTH(0x17, count)) + text
+    raise Unencodable(f"an int of {item.bit_length()} bits has more digits than can be sent")
 
 
 # What a converter of 12 bits gives, and the numbers of a young connection. Negative ints index from the end.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import types
 from typing import Any, ClassVar, Final
+from weakref import WeakKeyDictionary
 
 IdPack = tuple[str, int, int]
 """`(name, class id, instance id)`; the instance id is 0 where the object is itself a class."""
@@ -44,10 +45,25 @@ NEVER_REMOTE: Final = frozenset({"__array_struct__", "__array_interface__"})
 
 def methods_of(obj: object) -> Methods:
     """The routines of an object's class, for INSPECT: a class shows its metaclass's and its own."""
-    bases: list[type] = list(reversed(type(obj).__mro__))
-    if isinstance(obj, type):
-        bases += reversed(type.mro(obj))
+    is_class = isinstance(obj, type)
+    known = _class_methods if is_class else _instance_methods
+    cls = obj if isinstance(obj, type) else type(obj)
+    methods = known.get(cls)
+    if methods is None:
+        methods = known[cls] = _routines(cls, with_metaclass=is_class)
+    return methods
+
+
+# Reading docstrings is slow, and every client asks for the same classes.
+_instance_methods: WeakKeyDictionary[type, Methods] = WeakKeyDictionary()
+_class_methods: WeakKeyDictionary[type, Methods] = WeakKeyDictionary()
+
+
+def _routines(cls: type, *, with_metaclass: bool) -> Methods:
     members: dict[str, Any] = {}
+    bases = list(reversed(type.mro(cls)))
+    if with_metaclass:
+        bases = [*reversed(type.mro(type(cls))), *bases]
     for base in bases:
         members.update(vars(base))
     return tuple(

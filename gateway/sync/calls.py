@@ -72,10 +72,13 @@ class Calls:
     # -- accepting --------------------------------------------------------------------------------------------------
 
     def accept(self, request: Request) -> Task | None:
-        """Answer what needs no lane; give the Task for all else."""
+        """Answer what needs no lane. For all else a Task that the caller is to run, or None where it has to queue.
+
+        Called in the order of the wire, by the thread that reads: so the lanes are entered in that order too.
+        """
         answer = _CONVERSATION.get(request.handler)
         if answer is None:
-            return Task(self, request, self._lane_of(request))
+            return self._enter(Task(self, request, self._lane_of(request)))
         try:
             value = answer(self, *request.args)
         except Exception as error:
@@ -91,23 +94,26 @@ class Calls:
             return self.lane
         return getattr(target.obj, "gateway_lane", None) or target.owner or self.lane  # type: ignore[return-value]
 
-    # -- running ----------------------------------------------------------------------------------------------------
-
-    def run(self, task: Task) -> None:
-        """Run the task as soon as its lane is free: now, in this thread, or later in the thread that frees the lane."""
+    def _enter(self, task: Task) -> Task | None:
         lane = task.lane
-        following: Task | None = task
         try:
             if len(self.active) >= self._limits.callback_depth:
                 self._check_depth()
             if lane is not None:
                 self._refuse_deadlock(lane)
                 if not lane.enter(task):
-                    return
+                    return None
                 task.in_lane = True
         except Busy as error:
             self._send_fault(task.request, error)
-            return
+            return None
+        return task
+
+    # -- running ----------------------------------------------------------------------------------------------------
+
+    def run(self, task: Task) -> None:
+        """Run a task that is in its lane, and what queued there meanwhile if it is of the same connection."""
+        following: Task | None = task
         while following is not None:
             following = following.calls._run_in_lane(following)
 
@@ -140,7 +146,7 @@ class Calls:
             # The lane is left before the answer is sent: a client that doesn't read must not hold the device.
             following = self._leave_lane(task)
             if following is not None and (following.calls is not self or answer is None):
-                WORKERS.submit(_resume, following)
+                WORKERS.submit(following)
                 following = None
         with suppress(LinkDown):  # nobody is there to be told
             self._conn.transmit(answer)
@@ -166,7 +172,7 @@ class Calls:
             if not self._strict:
                 following = self._leave_lane(task)
                 if following is not None:
-                    WORKERS.submit(_resume, following)
+                    WORKERS.submit(following)
         return task
 
     def holds_reading(self) -> bool:
@@ -273,13 +279,6 @@ _CONVERSATION: Final[dict[Handler, Callable[..., Any]]] = {
     Handler.INSPECT: Calls._inspect,
     Handler.HELLO: Calls._hello,
 }
-
-
-def _resume(task: Task) -> None:
-    """Go on with a lane in a worker: `task` owns it already."""
-    following: Task | None = task
-    while following is not None:
-        following = following.calls._run_in_lane(following)
 
 
 def _without_details(error: BaseException) -> BaseException:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable
 from contextlib import suppress
+from functools import lru_cache
 from types import MethodType
 from typing import Any, ClassVar
 
@@ -133,6 +134,7 @@ class UnknownNetref(BaseNetref):
     __slots__ = ()
 
 
+@lru_cache(maxsize=512)
 def make_class(name: str, methods: Methods, *, exact: bool = False, local: type | None = None) -> type[BaseNetref]:
     """A netref class with the owner's methods.
 

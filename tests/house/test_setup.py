@@ -42,7 +42,7 @@ def test_every_target_can_be_made_from_the_rules(target: str) -> None:
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/how-to/install.md"])
 def test_every_target_that_a_page_names_exists(page: str) -> None:
-    named = set(re.findall(r"\bmake ([a-z]+)", (ROOT / page).read_text(encoding="utf-8")))
+    named = set(re.findall(r"(?:`|^\$ )make ([a-z]+)", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE))
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     assert named
     assert named <= targets

@@ -177,6 +177,7 @@ class Reader:
             pytest.fail(f"$ {command}\nprints\n{output}but the page says\n" + "\n".join(lines))
 
     def start(self, terminal: str, command: str, lines: list[str]) -> None:
+        assert lines[-1:] not in ([], ["..."]), "the last line that it prints when it has started is missing"
         log = self.folder / f"{terminal}.log"
         with log.open("wb") as output:
             self.terminals[terminal] = subprocess.Popen(
@@ -228,6 +229,8 @@ def network_of_its_own() -> Iterator[list[str]]:
 @pytest.fixture
 def reader(tmp_path: Path) -> Iterator[Reader]:
     with network_of_its_own() as network:
+        # The pages say .venv/bin where no environment is activated.
+        (tmp_path / ".venv").symlink_to(sys.prefix)
         reader = Reader(tmp_path, network)
         yield reader
         reader.leave()

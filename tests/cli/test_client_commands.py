@@ -1,0 +1,255 @@
+"""`list`, `describe`, `read`, `call` and `shell`, against a gateway in another process: output, JSON, exit codes."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gateway
+from gateway.cli.main import COMMANDS
+
+Ask = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def document(done: subprocess.CompletedProcess[str], code: int = 0) -> Any:
+    """The one JSON document on stdout, which is all there is."""
+    assert done.returncode == code, done.stdout + done.stderr
+    assert done.stderr == ""
+    return json.loads(done.stdout)
+
+
+def complaint(done: subprocess.CompletedProcess[str], code: int) -> str:
+    """The one line on stderr, which is all there is."""
+    assert done.returncode == code, done.stdout + done.stderr
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    return line.removeprefix("error: ")
+
+
+# -- finding --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.multicast
+@pytest.mark.usefixtures("empty_network")
+def test_list_shows_what_is_on_the_network(command: Any, bench: dict[str, Any]) -> None:
+    done = command("list")
+    assert done.returncode == 0
+    assert [line.split() for line in done.stdout.splitlines()] == [
+        ["name", "address", "devices", "version"],
+        ["cli-bench", bench["url"], "3", "0.1.0"],
+    ]
+    found = document(command("list", "--json"))
+    assert found.keys() == {"gateways", "asked", "troubles"}
+    assert found["asked"] == ["127.0.0.1"]
+    (row,) = found["gateways"]
+    assert row.keys() == {"name", "url", "source", "addresses", "port", "id", "version", "devices", "tls"}
+    assert (row["name"], row["url"], row["source"], row["devices"]) == ("cli-bench", bench["url"], "mdns", 3)
+
+
+@pytest.mark.multicast
+@pytest.mark.usefixtures("empty_network", "bench")
+def test_the_only_gateway_is_taken_and_one_of_several_has_to_be_named(command: Any) -> None:
+    done = command("read", "dmm1.voltage_dc")
+    assert re.fullmatch(r"-?\d+\.\d+ V\n", done.stdout), done.stderr
+    fixed = "other=tcp://127.0.0.1:1"
+    message = complaint(command("read", "dmm1.voltage_dc", INSTRUMENT_GATEWAYS=fixed), 3)
+    assert message.startswith("2 gateways: 'cli-bench' at tcp://127.0.0.1:")
+    assert message.endswith("'other' at tcp://127.0.0.1:1; choose one with --gateway NAME_OR_URL")
+    error = document(command("read", "dmm1.voltage_dc", "--json", INSTRUMENT_GATEWAYS=fixed), 3)["error"]
+    assert error == {"code": "ambiguous", "message": message}
+
+
+@pytest.mark.multicast
+def test_a_gateway_is_reached_by_its_name(command: Any, bench: dict[str, Any]) -> None:
+    assert command("read", "psu1.max_voltage", "--gateway", bench["name"]).stdout == "12.0 V\n"
+
+
+@pytest.mark.usefixtures("empty_network")
+def test_without_any_gateway_the_error_says_how_to_start_one(command: Any) -> None:
+    nobody = {"INSTRUMENT_GATEWAY_INTERFACES": "127.0.0.9"}
+    done = command("list", "--timeout", "0.2", **nobody)
+    assert (done.returncode, done.stdout[:19]) == (0, "no gateway answered")
+    message = complaint(command("describe", **nobody), 3)
+    assert "start one with `gateway demo` or `gateway serve CONFIG`" in message
+
+
+# -- describe ---------------------------------------------------------------------------------------------------------
+
+
+def test_describe_lists_the_devices(ask: Ask) -> None:
+    head, *rows = ask("describe").stdout.splitlines()
+    assert head.split() == ["device", "driver", "state", "identity"]
+    assert [row.split()[:3] for row in rows] == [
+        ["psu1", "ScpiPowerSupply", "open"],
+        ["dmm1", "ScpiMultimeter", "open"],
+        ["console1", "SerialConsole", "open"],
+    ]
+    described = document(ask("describe", "--json"))
+    assert described.keys() == {"gateway", "devices"}
+    assert [device["name"] for device in described["devices"]] == ["psu1", "dmm1", "console1"]
+    assert described["devices"][0].keys() == {"name", "driver", "state", "doc", "identity"}
+    assert "Power Supply" in described["devices"][0]["identity"]
+
+
+def test_describe_shows_the_members_of_a_device(ask: Ask) -> None:
+    lines = ask("describe", "psu1").stdout.splitlines()
+    assert lines[0] == "psu1: ScpiPowerSupply, open"
+    (voltage,) = [line for line in lines if line.startswith("voltage ")]
+    assert re.match(r"voltage +property, settable +-> float +V +read +The voltage setpoint\.", voltage)
+    described = document(ask("describe", "psu1", "--json"))
+    assert described.keys() == {"gateway", "name", "driver", "state", "doc", "members"}
+    (row,) = [row for row in described["members"] if row["name"] == "set_voltage"]
+    assert row.keys() == {"name", "kind", "signature", "doc", "unit", "access", "settable"}
+    assert (row["kind"], row["signature"], row["unit"]) == ("method", "(volts: float) -> None", "V")
+
+
+# -- read and call --------------------------------------------------------------------------------------------------
+
+
+def test_read_prints_value_and_unit(ask: Ask, bench: dict[str, Any]) -> None:
+    assert ask("read", "psu1.max_voltage").stdout == "12.0 V\n"
+    assert ask("read", "psu1.state").stdout == "open\n"
+    assert document(ask("read", "psu1.max_voltage", "--json")) == {
+        "gateway": bench["url"],
+        "device": "psu1",
+        "member": "max_voltage",
+        "unit": "V",
+        "value": 12.0,
+    }
+
+
+def test_watch_reads_as_often_as_asked(ask: Ask) -> None:
+    lines = ask("read", "dmm1.voltage_dc", "--watch", "0.05", "--count", "3").stdout.splitlines()
+    assert len(lines) == 3
+    assert all(re.fullmatch(r" +\d+\.\d\d s  -?\d+\.\d+ V", line) for line in lines)
+    watched = document(ask("read", "dmm1.voltage_dc", "--watch", "0.05", "--count", "3", "--json"))
+    assert watched.keys() == {"gateway", "device", "member", "unit", "readings"}
+    times = [reading["t"] for reading in watched["readings"]]
+    assert len(times) == 3
+    assert times[2] >= 0.1
+
+
+def test_call_takes_literals_keywords_and_negative_numbers(ask: Ask) -> None:
+    assert ask("call", "psu1.set_voltage", "2.5").returncode == 0
+    assert ask("read", "psu1.voltage").stdout == "2.5 V\n"
+    assert ask("call", "psu1.set_voltage", "volts=1").returncode == 0
+    assert ask("read", "psu1.voltage").stdout == "1.0 V\n"
+    assert complaint(ask("call", "psu1.set_voltage", "-1.5"), 1) == "psu1.voltage must be from 0 to 12 V, not -1.5"
+    assert ask("call", "psu1.set_output", "True").returncode == 0
+    assert ask("read", "psu1.output").stdout == "True\n"
+    assert ask("call", "console1.write", r"b'\r'").returncode == 0
+    assert ask("call", "console1.read_until", "b'> '").stdout.endswith("board> '\n")
+
+
+def test_call_gives_lists_and_arrays_in_full_away_from_a_terminal(ask: Ask) -> None:
+    assert len(json.loads(ask("call", "dmm1.read", "50").stdout)) == 50
+    called = document(ask("call", "dmm1.waveform", "500", "--json"))
+    assert called.keys() == {"gateway", "device", "member", "unit", "value"}
+    assert len(called["value"]) == 500
+    assert all(isinstance(value, float) for value in called["value"])
+
+
+ERRORS = [
+    (("read", "psu1"), 2, "usage", "'psu1' is not DEVICE.MEMBER, such as psu1.voltage; see gateway read --help"),
+    (("read", "psu1.identify"), 2, "usage", "psu1.identify is a method; use: gateway call psu1.identify"),
+    (("call", "psu1.voltage"), 2, "usage", "psu1.voltage is a property; use: gateway read psu1.voltage"),
+    (("read", "psu1.state", "--count", "2"), 2, "usage", "--count goes with --watch SECONDS"),
+    (("read", "psu2.voltage"), 3, "not-found", "no device 'psu2' at "),
+    (("read", "psu1.voltag"), 3, "not-found", "psu1 has no 'voltag'; did you mean 'voltage'?"),
+    (("describe", "dmm"), 3, "not-found", "no device 'dmm' at "),
+    (("call", "psu1.set_voltage", "99"), 1, "out-of-range", "psu1.voltage must be from 0 to 12 V, not 99"),
+    (("call", "psu1.set_output", "on"), 1, "type-error", "TypeError: psu1.output must be True or False, not str"),
+    (("call", "console1.read_until", "b'never'", "0.1"), 4, "call-timeout", "console1"),
+    (("call", "console1.read_until", "b'never'", "5", "--timeout", "0.3"), 4, "call-timeout", "result expired: no answer"),
+    (("shell", "-c", "psu1.query('*RST')"), 1, "access-denied", "psu1: 'query' is not exposed"),
+    (("shell", "-c", "1/0"), 1, "zero-division-error", "ZeroDivisionError: division by zero"),
+    (("shell", "-c", "1 +"), 2, "usage", "--command is not Python: "),
+    (("read", "psu1.state", "--gateway", "tcp://127.0.0.1:1"), 4, "link-down", "can't reach tcp://127.0.0.1:1"),
+    (("read", "psu1.state", "--gateway", "ftp://x"), 2, "config-error", "'ftp://x': unknown scheme"),
+    (("read", "psu1.state", "--timeout", "0"), 2, "usage", "Invalid value for '--timeout'"),
+    (("reed", "psu1.state"), 2, "usage", "no command 'reed'; did you mean 'read'?"),
+    (("read", "psu1.state", "--jsonn"), 2, "usage", "No such option"),
+]
+
+
+@pytest.mark.parametrize(("words", "code", "name", "message"), ERRORS, ids=[" ".join(words) for words, *_ in ERRORS])
+def test_an_error_is_one_line_with_a_code(ask: Ask, words: tuple[str, ...], code: int, name: str, message: str) -> None:
+    assert message in complaint(ask(*words), code)
+    error = document(ask(*words, "--json"), code)["error"]
+    assert error.keys() == {"code", "message"}
+    assert error["code"] == name
+    assert message in error["message"]
+
+
+def test_debug_shows_the_traceback(ask: Ask) -> None:
+    done = ask("call", "psu1.set_voltage", "99", "--debug")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def test_a_server_that_is_no_gateway_is_told_apart(command: Any, tmp_path: Path) -> None:
+    class Calculator(gateway.Service):
+        def exposed_add(self, a: int, b: int) -> int:
+            return a + b
+
+    with gateway.Server(Calculator, f"unix://{tmp_path}/calculator") as server:
+        message = complaint(command("describe", "--gateway", server.url), 3)
+    assert "speaks RPyC, but is no instrument gateway" in message
+
+
+# -- shell ------------------------------------------------------------------------------------------------------------
+
+
+def test_shell_has_the_devices_by_name(ask: Ask) -> None:
+    assert ask("shell", "-c", "psu1.set_voltage(2)\nprint(psu1.voltage)\nroot.names()").stdout == (
+        "2.0\n['psu1', 'dmm1', 'console1']\n"
+    )
+    ran = document(ask("shell", "--json", "-c", "print('hello'); dmm1.waveform(3) * 0"))
+    assert ran.keys() == {"gateway", "output", "value"}
+    assert (ran["output"], ran["value"]) == ("hello\n", [0.0, 0.0, 0.0])
+    assert ask("shell", "-c", "exit(7)").returncode == 7
+
+
+def test_shell_runs_what_is_piped_into_it_and_goes_on_after_an_error(ask: Ask) -> None:
+    done = ask("shell", typed="psu1.nothing\nprint(psu1.max_voltage)\n")
+    assert done.returncode == 0
+    assert done.stdout == "12.0\n"
+    assert done.stderr.startswith("AccessDenied: psu1: 'nothing' is not exposed")
+
+
+# -- every command ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_json_debug_and_a_documented_form(command: Any, name: str) -> None:
+    shown = command(name, "--help").stdout
+    assert "--json" in shown
+    assert "--debug" in shown
+    assert "JSON" in shown.partition("Options:")[0] or name == "stdio"
+
+
+def test_ctrl_c_ends_a_watch_without_a_traceback(command: Any, bench: dict[str, Any]) -> None:
+    with command.running("read", "dmm1.voltage_dc", "--watch", "0.05", "--gateway", bench["url"]) as running:
+        running.lines_until(" V")
+        code, took_s = running.stop(signal.SIGINT)
+        assert (code, running.complaints()) == (130, "interrupted\n")
+        assert took_s < 2
+
+
+def test_a_reader_that_leaves_early_is_no_error_message(command: Any, bench: dict[str, Any]) -> None:
+    line = [*command.line("read", "dmm1.voltage_dc", "--watch", "0.01", "--gateway", bench["url"]), "--count", "500"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=command.environment()) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(20) == 1
+        assert process.stderr.read() == b""
