@@ -89,11 +89,13 @@ def connect(connect_both: Connect) -> Connect:
     return connect
 
 
-def close_clients(server: Any) -> None:
-    """Close the clients that a test left open."""
+def end(server: Any) -> None:
+    """Close the server after the clients that a test left open."""
     for client in server.clients:
         with suppress(Exception):
             client.close()
+    server.close()
+    server.settle()
 
 
 @pytest.fixture
@@ -103,8 +105,7 @@ def serve(rpc: Any, as_service: Callable[[type], type]) -> Iterator[Callable[...
 
         def serve(service: Any, config: dict[str, Any] | None = None, **how: Any) -> Any:
             server = rpc.Server(as_service(service) if isinstance(service, type) else service, config, **how)
-            stack.callback(server.close)
-            stack.callback(close_clients, server)
+            stack.callback(end, server)
             return server
 
         yield serve

@@ -89,3 +89,6 @@ class Server:
 
     def close(self) -> None:
         self._server.close()
+
+    def settle(self) -> None:
+        """`close` has left nothing behind."""

@@ -66,6 +66,28 @@ def class_name_of(error: Exception) -> str:
     return type(error).__name__
 
 
+class TidyServer(ThreadedServer):  # type: ignore[misc]
+    """ThreadedServer, but its threads die quietly and `settle` closes its sockets instead of the collector."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._served: list[tuple[threading.Thread, socket.socket]] = []
+
+    def _accept_method(self, sock: socket.socket) -> None:
+        def serve() -> None:
+            with suppress(Exception):
+                self._authenticate_and_serve_client(sock)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        self._served.append((thread, sock))
+        thread.start()
+
+    def settle(self) -> None:
+        for thread, sock in self._served:
+            thread.join(5)
+            sock.close()
+
+
 class Server:
     """A server of `service` on a loopback port, or on the Unix socket `path`; listens when constructed."""
 
@@ -73,7 +95,7 @@ class Server:
         where: dict[str, Any] = {"socket_path": path} if path else {"hostname": "127.0.0.1", "port": 0}
         self._path = path
         self.clients: list[Any] = []
-        self._server = ThreadedServer(service, protocol_config=dict(config or {}), **where)
+        self._server = TidyServer(service, protocol_config=dict(config or {}), **where)
         self._thread = self._server._start_in_thread()
 
     def connect(self, service: Any = VoidService, config: Config | None = None) -> Any:
@@ -88,3 +110,7 @@ class Server:
     def close(self) -> None:
         self._server.close()
         self._thread.join(10)
+
+    def settle(self) -> None:
+        """Wait until nothing of the closed server is left."""
+        self._server.settle()

@@ -10,7 +10,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -189,6 +190,11 @@ def ask(command: Command, bench: dict[str, Any]) -> Callable[..., subprocess.Com
 
 
 @pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as opened:
-        yield opened
+def at_once() -> Callable[..., list[subprocess.CompletedProcess[str]]]:
+    """Runs commands side by side: most of what they take is waiting."""
+
+    def run(*commands: Callable[[], subprocess.CompletedProcess[str]]) -> list[subprocess.CompletedProcess[str]]:
+        with ThreadPoolExecutor() as pool:
+            return [future.result() for future in [pool.submit(each) for each in commands]]
+
+    return run

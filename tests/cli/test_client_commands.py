@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +40,14 @@ def complaint(done: subprocess.CompletedProcess[str], code: int) -> str:
 
 @pytest.mark.multicast
 @pytest.mark.usefixtures("empty_network")
-def test_list_shows_what_is_on_the_network(command: Any, bench: dict[str, Any]) -> None:
-    done = command("list")
+def test_list_shows_what_is_on_the_network(command: Any, bench: dict[str, Any], at_once: Any) -> None:
+    done, as_json = at_once(partial(command, "list"), partial(command, "list", "--json"))
     assert done.returncode == 0
     assert [line.split() for line in done.stdout.splitlines()] == [
         ["name", "address", "devices", "version"],
         ["cli-bench", bench["url"], "3", "0.1.0"],
     ]
-    found = document(command("list", "--json"))
+    found = document(as_json)
     assert found.keys() == {"gateways", "asked", "troubles"}
     assert found["asked"] == ["127.0.0.1"]
     (row,) = found["gateways"]
@@ -56,15 +57,15 @@ def test_list_shows_what_is_on_the_network(command: Any, bench: dict[str, Any]) 
 
 @pytest.mark.multicast
 @pytest.mark.usefixtures("empty_network", "bench")
-def test_the_only_gateway_is_taken_and_one_of_several_has_to_be_named(command: Any) -> None:
-    done = command("read", "dmm1.voltage_dc")
-    assert re.fullmatch(r"-?\d+\.\d+ V\n", done.stdout), done.stderr
-    fixed = "other=tcp://127.0.0.1:1"
-    message = complaint(command("read", "dmm1.voltage_dc", INSTRUMENT_GATEWAYS=fixed), 3)
+def test_the_only_gateway_is_taken_and_one_of_several_has_to_be_named(command: Any, at_once: Any) -> None:
+    read = partial(command, "read", "dmm1.voltage_dc")
+    two = partial(read, INSTRUMENT_GATEWAYS="other=tcp://127.0.0.1:1")
+    only, plain, as_json = at_once(read, two, partial(two, "--json"))
+    assert re.fullmatch(r"-?\d+\.\d+ V\n", only.stdout), only.stderr
+    message = complaint(plain, 3)
     assert message.startswith("2 gateways: 'cli-bench' at tcp://127.0.0.1:")
     assert message.endswith("'other' at tcp://127.0.0.1:1; choose one with --gateway NAME_OR_URL")
-    error = document(command("read", "dmm1.voltage_dc", "--json", INSTRUMENT_GATEWAYS=fixed), 3)["error"]
-    assert error == {"code": "ambiguous", "message": message}
+    assert document(as_json, 3)["error"] == {"code": "ambiguous", "message": message}
 
 
 @pytest.mark.multicast
@@ -181,9 +182,12 @@ ERRORS = [
 
 
 @pytest.mark.parametrize(("words", "code", "name", "message"), ERRORS, ids=[" ".join(words) for words, *_ in ERRORS])
-def test_an_error_is_one_line_with_a_code(ask: Ask, words: tuple[str, ...], code: int, name: str, message: str) -> None:
-    assert message in complaint(ask(*words), code)
-    error = document(ask(*words, "--json"), code)["error"]
+def test_an_error_is_one_line_with_a_code(
+    ask: Ask, at_once: Any, words: tuple[str, ...], code: int, name: str, message: str
+) -> None:
+    plain, as_json = at_once(partial(ask, *words), partial(ask, *words, "--json"))
+    assert message in complaint(plain, code)
+    error = document(as_json, code)["error"]
     assert error.keys() == {"code", "message"}
     assert error["code"] == name
     assert message in error["message"]

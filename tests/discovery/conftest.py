@@ -29,12 +29,16 @@ class Peer:
 
     def __init__(self, role: str, prefix: Sequence[str], **wanted: Any) -> None:
         self._said: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        settings = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+        if prefix:
+            # It runs in a namespace of the test, where every interface is the test's own.
+            settings.pop("INSTRUMENT_GATEWAY_INTERFACES", None)
         self.process = subprocess.Popen(
             [*prefix, sys.executable, str(HERE / "peer.py"), role, json.dumps(wanted)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
+            env=settings,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

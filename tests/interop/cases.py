@@ -15,7 +15,7 @@ from tests.interop.session import Session, case, eventually, raised
 
 VALUES: Final = (
     None, True, False, NotImplemented, ..., 0, -49, 160, 10**300, 1.5, -0.0, 2 + 3j, "", "Ω \U0001f50c", "x" * 5000,
-    b"", b"four", b"\x00\xff" * 150, (), (1, (2, (3,))), tuple(range(300)), slice(1, None, 2), frozenset({1, "a"}),
+    b"", b"four", b"\x00\xff" * 150, (), (1, (2, (3,))), tuple(range(300)), slice(1, None, 2), frozenset({1, 2}),
 )  # fmt: skip
 
 
