@@ -1,18 +1,16 @@
 """Connection: RPyC's, as the seed describes it, over any channel.
 
-How threads share one (DESIGN 5): whoever waits for an answer reads the channel itself, so a lone caller pays for no
-thread. A second caller finds the reading taken, sleeps, and is woken by its answer or by its turn to read. What the
+How threads share one (see `reading`): whoever waits for an answer reads the channel itself, so a lone caller pays for
+no thread. A second caller finds the reading taken, sleeps, and is woken by its answer or by its turn to read. What the
 peer calls meanwhile runs on a worker. Nothing is sent by a finalizer.
 """
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import itertools
 import logging
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from random import randrange
 from threading import Lock, Thread, get_ident
 from time import monotonic
@@ -28,10 +26,12 @@ from gateway.protocol.peer import DEVICE_PROFILE, VERSION, Answer, Peer, Refused
 from gateway.service.device_policy import DevicePolicy
 from gateway.service.policy import Policy
 from gateway.service.seed_policy import SeedPolicy
-from gateway.sync.calls import Calls, Task
+from gateway.sync.calls import Calls
 from gateway.sync.config import DEFAULT_CONFIG, NESTED_CALLBACKS
-from gateway.sync.netref import BUILTIN_NETREFS, BaseNetref, UnknownNetref, make_class, remote_method
+from gateway.sync.netref import BaseNetref
 from gateway.sync.outbox import Outbox
+from gateway.sync.proxies import Proxies, boxes_of
+from gateway.sync.reading import Reading
 from gateway.sync.result import AsyncResult, Slot
 from gateway.sync.workers import WORKERS
 
@@ -77,13 +77,12 @@ class Connection:
         self._lost: LinkDown | None = None
         self._state = Lock()
         self._pending: dict[int, Slot] = {}
-        self._reading = Lock()
-        self._followers: list[Slot] = []
-        self._waiting: dict[int, Slot] = {}
-        self._classes: dict[tuple[str, int, bool], type[BaseNetref]] = {}
+        self._reading = Reading(self._receive, self._accept)
+        self._proxies = Proxies(self, limits)
+        self.learn = self._proxies.learn
         # A line without an end of file may still bring answers that were meant for an earlier connection over it.
         first_seq = 0 if channel.ends_with_eof else randrange(2**30)
-        self._peer = Peer(self, self._new_proxy, self._config, limits, Lock(), self._stand_in, first_seq)
+        self._peer = Peer(self, self._proxies.make, self._config, limits, Lock(), self._proxies.stand_in, first_seq)
         policy: Policy = DevicePolicy(limits) if strict else SeedPolicy(self._config, limits)
         self._policy = policy
         self.calls = Calls(self, self._peer, policy, limits, strict=strict, config=self._config)
@@ -173,21 +172,15 @@ class Connection:
         gone.
         """
         deadline = None if timeout is None else monotonic() + max(0.0, timeout)
-        if not self._reading.acquire(wait_for_lock, _lock_timeout(timeout) if wait_for_lock else -1):
+        if not (self._reading.await_turn(timeout) if wait_for_lock else self._reading.take()):
             self._raise_if_lost()
             return False
-        try:
-            message = self._receive(_remaining(deadline))
-            task = self._accept(message) if message is not None else None
-        finally:
-            self._reading.release()
-            self._pass_on()
-        if message is None:
+        received, task = self._reading.serve_one(_remaining(deadline))
+        if not received:
             self._raise_if_lost()
-            return False
         if task is not None:
             task()
-        return True
+        return received
 
     def poll(self, timeout: float | None = 0) -> bool:
         """Serve one transaction, should one arrive within `timeout` seconds."""
@@ -242,7 +235,7 @@ class Connection:
 
     def get_attribute(self, target: BaseNetref, name: str) -> Any:
         """`target.name` at the peer."""
-        boxes = self._boxes(target)
+        boxes = boxes_of(target)
         box = boxes.get((name,))
         if box is None:
             box = boxes[name,] = self._peer.box_prefix(target, (name,), 0)
@@ -257,21 +250,11 @@ class Connection:
         return bool(self._config["allow_pickle"])
 
     def _call_box(self, target: BaseNetref, name: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
-        boxes = self._boxes(target)
+        boxes = boxes_of(target)
         prefix = boxes.get(name)
         if prefix is None:
             prefix = boxes[name] = self._peer.box_prefix(target, () if name is None else (name,), 2)
         return self._peer.call_boxed(prefix, args, kwargs)
-
-    @staticmethod
-    def _boxes(target: BaseNetref) -> dict[Any, Any]:
-        """What was encoded for this proxy before: it is the same every time."""
-        try:
-            return target.____boxes__
-        except AttributeError:
-            boxes: dict[Any, Any] = {}
-            object.__setattr__(target, "____boxes__", boxes)
-            return boxes
 
     # -- requests ---------------------------------------------------------------------------------------------------
 
@@ -279,7 +262,7 @@ class Connection:
         slot = Slot()
         timeout = self._config["sync_request_timeout"]
         if self._nested:
-            with self._expecting_calls(slot):
+            with self._reading.expecting_calls(slot):
                 answered = self._send_and_wait(slot, handler, box, timeout)
         else:
             answered = self._send_and_wait(slot, handler, box, timeout)
@@ -295,15 +278,14 @@ class Connection:
 
     def _send_and_wait(self, slot: Slot, handler: int, box: bytes, timeout: float | None) -> bool:
         # Taken before the request leaves, so that the answer finds its caller reading and wakes nobody else.
-        reading = self._reading.acquire(blocking=False)
+        taken = self._reading.take()
         try:
             seq = self._start(slot, handler, box)
-            if self._wait(slot, timeout, reading=reading):
+            if self._wait(slot, timeout, taken=taken):
                 return True
         except BaseException:
-            if reading and not slot.led:
-                self._reading.release()
-                self._pass_on()
+            if taken and not slot.led:
+                self._reading.give_back()
             raise
         self._pending.pop(seq, None)
         return False
@@ -348,104 +330,22 @@ class Connection:
         addressed = task.request.threads[0] if task is not None and task.request.threads else UNBOUND
         return get_ident(), addressed
 
-    # -- waiting ----------------------------------------------------------------------------------------------------
-
     def wait_for(self, slot: Slot, timeout: float | None) -> bool:
         """Wait until `slot` is filled, reading the channel where nobody else does; whether it was filled in time."""
         if self._nested:
-            with self._expecting_calls(slot):
-                return self._wait(slot, timeout, reading=False)
-        return self._wait(slot, timeout, reading=False)
+            with self._reading.expecting_calls(slot):
+                return self._wait(slot, timeout)
+        return self._wait(slot, timeout)
 
-    def _wait(self, slot: Slot, timeout: float | None, *, reading: bool) -> bool:
-        """`wait_for`, where this thread may have the `reading` already."""
-        task = self.calls.give_up_turn() if self.calls.active else None
+    def _wait(self, slot: Slot, timeout: float | None, *, taken: bool = False) -> bool:
         deadline = None if timeout is None else monotonic() + timeout
+        task = self.calls.give_up_turn() if self.calls.active else None
+        if task is None:
+            return self._reading.wait(slot, deadline, taken=taken)
         try:
-            while reading or not slot.done:
-                if reading or self._reading.acquire(blocking=False):
-                    reading = False
-                    self._lead(slot, deadline)
-                else:
-                    self._follow(slot, deadline)
-                if slot.inbox:
-                    slot.inbox.popleft()()
-                elif not slot.done and deadline is not None and monotonic() >= deadline:
-                    break
+            return self._reading.wait(slot, deadline, taken=taken)
         finally:
-            if task is not None:
-                task.waits_for_peer = False
-            if self._followers:
-                self._pass_on()
-        return slot.done
-
-    @contextlib.contextmanager
-    def _expecting_calls(self, slot: Slot) -> Iterator[None]:
-        """While this thread waits for `slot`, calls of the peer may be given to it."""
-        thread = get_ident()
-        outer = self._waiting.get(thread)
-        slot.inbox = deque()
-        self._waiting[thread] = slot
-        try:
-            yield
-        finally:
-            if outer is None:
-                self._waiting.pop(thread, None)
-            else:
-                self._waiting[thread] = outer
-            for task in slot.inbox:
-                WORKERS.submit(task)
-
-    def _lead(self, slot: Slot, deadline: float | None) -> None:
-        """Read until `slot` is filled; the reading is this thread's, and free again afterwards."""
-        slot.led = True
-        try:
-            while not slot.done and not slot.inbox:
-                message = self._receive(_remaining(deadline))
-                if message is None:
-                    return
-                task = self._accept(message)
-                if task is not None:
-                    self._place(task, slot)
-        finally:
-            self._reading.release()
-
-    def _place(self, task: Callable[[], None], slot: Slot) -> None:
-        """Find a thread for what came in while `slot` was waited for."""
-        if slot.inbox is not None and not self._bound and isinstance(task, Task):
-            slot.inbox.append(task)
-        else:
-            WORKERS.submit(task)
-
-    def _handed_over(self, task: Task) -> bool:
-        """Give a call that is addressed to a waiting thread of ours to that thread (bind_threads)."""
-        threads = task.request.threads
-        waiting = self._waiting.get(threads[1]) if threads is not None and threads[1] != UNBOUND else None
-        if waiting is None or waiting.inbox is None:
-            return False
-        waiting.inbox.append(task)
-        waiting.rouse()
-        return True
-
-    def _follow(self, slot: Slot, deadline: float | None) -> None:
-        """Sleep until `slot` is filled or the reading may be free."""
-        slot.wake = Lock()
-        slot.wake.acquire()
-        self._followers.append(slot)
-        try:
-            # Both may have happened before we were in the list: look once more, then sleep.
-            if not slot.done and not slot.inbox and self._reading.locked():
-                slot.wake.acquire(timeout=_lock_timeout(_remaining(deadline)))
-        finally:
-            self._followers.remove(slot)
-
-    def _pass_on(self) -> None:
-        """Wake one follower to read, where nobody reads. Whoever stops waiting must call this."""
-        if not self._reading.locked():
-            for slot in list(self._followers):
-                if not slot.done:
-                    slot.rouse()
-                    return
+            task.waits_for_peer = False
 
     # -- receiving --------------------------------------------------------------------------------------------------
 
@@ -475,34 +375,23 @@ class Connection:
                 self.calls.refuse(event.seq, event.error, event.threads)
                 return None
             task = self.calls.accept(event)
-            return None if task is not None and self._bound and self._handed_over(task) else task
+            return None if task is not None and self._bound and self._reading.hand_over(task) else task
         except LinkDown:
             return None
 
     def serve_burst(self, linger_s: float) -> None:
         """Serve what has come and what comes within `linger_s` of it, unless another thread reads. For the reactor."""
-        while self._lost is None and self._reading.acquire(blocking=False):
-            task = None
-            try:
-                message = self._receive(linger_s)
-                if message is not None:
-                    task = self._accept(message)
-            finally:
-                self._reading.release()
-            if self._followers:
-                self._pass_on()
-            if message is None:
+        while self._lost is None and self._reading.take():
+            received, task = self._reading.serve_one(linger_s)
+            if not received:
                 return
             if task is not None:
                 task()
 
-    def run_callback(self, callback: Callable[[AsyncResult], Any], result: AsyncResult) -> None:
-        callback(result)
-
     @property
     def wants_reading(self) -> str:
         """What the reactor should do: "wait" (somebody reads, or should not), "serve" (messages are here), "watch"."""
-        if self._reading.locked() or self.calls.holds_reading():
+        if self._reading.taken() or self.calls.holds_reading():
             return "wait"
         return "serve" if self._channel.buffered else "watch"
 
@@ -515,42 +404,10 @@ class Connection:
         if self._channel.stalled(now):
             self._lose(ProtocolError(f"a begun frame made no progress for {self._limits.progress_s:g} s"))
 
-    # -- proxies ----------------------------------------------------------------------------------------------------
-
-    def _new_proxy(self, id_pack: IdPack) -> BaseNetref:
-        name, class_id, instance_id = id_pack
-        is_class = instance_id == 0
-        cls = BUILTIN_NETREFS.get((name, is_class)) or self._classes.get((name, class_id, is_class), UnknownNetref)
-        return cls(self, id_pack)
-
-    def learn(self, proxies: Sequence[Any]) -> None:
-        """Ask the owner for the classes of new proxies (INSPECT), each once per connection."""
-        for proxy in proxies:
-            if not type(proxy).____known__:
-                name, class_id, instance_id = proxy.____id_pack__
-                key = (name, class_id, instance_id == 0)
-                cls = self._classes.get(key) or self._inspect(key, proxy)
-                # `object.__class__` is the descriptor that the proxies' own `__class__` hides.
-                object.__dict__["__class__"].__set__(proxy, cls)
-
-    def _inspect(self, key: tuple[str, int, bool], proxy: Any) -> type[BaseNetref]:
-        methods = self.sync_request(Handler.INSPECT, proxy.____id_pack__)
-        checked = _checked_methods(methods, self._limits)
-        exact = self._peer.features is not None and DEVICE_PROFILE in self._peer.features
-        if len(self._classes) >= self._limits.remote_classes:
-            self._classes.clear()
-        cls = self._classes[key] = make_class(key[0], checked, exact=exact, local=_builtin(key[0]))
-        return cls
-
-    def _stand_in(self, value: Any) -> Any:
-        """For `proxy.method`, which is local until it is called, the peer's own method."""
-        remote = remote_method(value)
-        if remote is None or remote[0].____conn__ is not self:
-            return value
-        proxy, name = remote
-        boxes = self._boxes(proxy)
-        # Kept with the proxy: were it to die here, its release would leave before the message that names it.
-        return boxes.get(("netref", name)) or boxes.setdefault(("netref", name), self.get_attribute(proxy, name))
+    @property
+    def peer_lists_exactly(self) -> bool:
+        """Whether the peer's method tables hold what may be called and nothing else."""
+        return self._peer.features is not None and DEVICE_PROFILE in self._peer.features
 
     # -- the end ----------------------------------------------------------------------------------------------------
 
@@ -570,12 +427,8 @@ class Connection:
     def _await_end(self, deadline: float) -> None:
         """Read on until the peer's end of file: closing earlier could reset the connection under what is on its way."""
         while self._lost is None and monotonic() < deadline:
-            if self._reading.acquire(timeout=max(0.0, deadline - monotonic())):
-                try:
-                    message = self._receive(max(0.0, deadline - monotonic()))
-                    task = self._accept(message) if message is not None else None
-                finally:
-                    self._reading.release()
+            if self._reading.await_turn(max(0.0, deadline - monotonic())):
+                _, task = self._reading.serve_one(max(0.0, deadline - monotonic()))
                 if task is not None:
                     WORKERS.submit(task)
 
@@ -595,8 +448,7 @@ class Connection:
             task = slot.fill(None, OutcomeUnknown(f"{reason}; a call was on its way"), [])
             if task is not None:
                 WORKERS.submit(task)
-        for slot in list(self._followers):
-            slot.rouse()
+        self._reading.rouse_all()
         self._tell_service()
         self._peer.forget()
         self._remote_root = None
@@ -634,25 +486,6 @@ class _Greeting(Slot):
         return super().fill(answer, failure, new)
 
 
-def _checked_methods(methods: Any, limits: Limits) -> tuple[tuple[str, str | None], ...]:
-    """An INSPECT answer, bounded: `((name, docstring or None), ...)`."""
-    if type(methods) is not tuple or len(methods) > limits.methods:
-        raise ProtocolError(f"the peer's method table is no tuple of at most {limits.methods} entries")
-    checked = []
-    for entry in methods:
-        if type(entry) is not tuple or len(entry) != 2 or type(entry[0]) is not str or len(entry[0]) > limits.name:
-            raise ProtocolError(f"the peer's method table has no entry like {entry!r:.80}")
-        checked.append((entry[0], entry[1] if type(entry[1]) is str else None))
-    return tuple(checked)
-
-
-def _builtin(name: str) -> type | None:
-    """The local class of a name such as `builtins.ValueError`. Names of other modules are the peer's word only."""
-    module, _, cls_name = name.rpartition(".")
-    cls = vars(builtins).get(cls_name) if module == "builtins" else None
-    return cls if isinstance(cls, type) else None
-
-
 def _describe(handler: int, args: tuple[Any, ...]) -> str:
     """A request in words, for messages about its time."""
     name = Handler(handler).name if handler in Handler._value2member_map_ else f"handler {handler}"
@@ -662,7 +495,3 @@ def _describe(handler: int, args: tuple[Any, ...]) -> str:
 
 def _remaining(deadline: float | None) -> float | None:
     return None if deadline is None else max(0.0, deadline - monotonic())
-
-
-def _lock_timeout(timeout: float | None) -> float:
-    return -1 if timeout is None else timeout

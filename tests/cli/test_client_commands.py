@@ -35,7 +35,7 @@ def complaint(done: subprocess.CompletedProcess[str], code: int) -> str:
     return line.removeprefix("error: ")
 
 
-# -- finding --------------------------------------------------------------------------------------------------------
+# -- finding ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.multicast
@@ -82,7 +82,7 @@ def test_without_any_gateway_the_error_says_how_to_start_one(command: Any) -> No
     assert "start one with `gateway demo` or `gateway serve CONFIG`" in message
 
 
-# -- describe ---------------------------------------------------------------------------------------------------------
+# -- describe --------------------------------------------------------------------------------------------------------
 
 
 def test_describe_lists_the_devices(ask: Ask) -> None:
@@ -112,7 +112,7 @@ def test_describe_shows_the_members_of_a_device(ask: Ask) -> None:
     assert (row["kind"], row["signature"], row["unit"]) == ("method", "(volts: float) -> None", "V")
 
 
-# -- read and call --------------------------------------------------------------------------------------------------
+# -- read and call ---------------------------------------------------------------------------------------------------
 
 
 def test_read_prints_value_and_unit(ask: Ask, bench: dict[str, Any]) -> None:
@@ -169,7 +169,12 @@ ERRORS = [
     (("call", "psu1.set_voltage", "99"), 1, "out-of-range", "psu1.voltage must be from 0 to 12 V, not 99"),
     (("call", "psu1.set_output", "on"), 1, "type-error", "TypeError: psu1.output must be True or False, not str"),
     (("call", "console1.read_until", "b'never'", "0.1"), 4, "call-timeout", "console1"),
-    (("call", "console1.read_until", "b'never'", "5", "--timeout", "0.3"), 4, "call-timeout", "result expired: no answer"),
+    (
+        ("call", "console1.read_until", "b'never'", "5", "--timeout", "0.3"),
+        4,
+        "call-timeout",
+        "result expired: no answer",
+    ),
     (("shell", "-c", "psu1.query('*RST')"), 1, "access-denied", "psu1: 'query' is not exposed"),
     (("shell", "-c", "1/0"), 1, "zero-division-error", "ZeroDivisionError: division by zero"),
     (("shell", "-c", "1 +"), 2, "usage", "--command is not Python: "),
@@ -209,7 +214,7 @@ def test_a_server_that_is_no_gateway_is_told_apart(command: Any, tmp_path: Path)
     assert "speaks RPyC, but is no instrument gateway" in message
 
 
-# -- shell ------------------------------------------------------------------------------------------------------------
+# -- shell -----------------------------------------------------------------------------------------------------------
 
 
 def test_shell_has_the_devices_by_name(ask: Ask) -> None:
@@ -229,7 +234,7 @@ def test_shell_runs_what_is_piped_into_it_and_goes_on_after_an_error(ask: Ask) -
     assert done.stderr.startswith("AccessDenied: psu1: 'nothing' is not exposed")
 
 
-# -- every command ----------------------------------------------------------------------------------------------------
+# -- every command ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -48,7 +48,7 @@ def supply_at(table: Mapping[str, Any]) -> ScpiPowerSupply:
     return ScpiPowerSupply("psu1", PowerSupplyOptions(port=table["port"], baudrate=table["baudrate"]))
 
 
-# -- serve ------------------------------------------------------------------------------------------------------------
+# -- serve -----------------------------------------------------------------------------------------------------------
 
 
 def test_serve_says_where_it_is_who_can_connect_and_what_it_serves(
@@ -62,8 +62,12 @@ def test_serve_says_where_it_is_who_can_connect_and_what_it_serves(
         assert "only this computer can connect\n" in shown
         assert 'listen = "tcp://ADDRESS:18871" in the table [gateway]' in shown
         assert re.search(r"^  advertised as 'plain' on 127\.0\.0\.1, port \d+$", shown, re.MULTILINE)
-        assert re.search(r"^psu1 +scpi-power-supply +open +Instrument Gateway,Simulated Power Supply", shown, re.MULTILINE)
-        assert re.search(r"^gone +scpi-multimeter +faulty +/dev/ttyNothing can't be opened: there is no", shown, re.MULTILINE)
+        assert re.search(
+            r"^psu1 +scpi-power-supply +open +Instrument Gateway,Simulated Power Supply", shown, re.MULTILINE
+        )
+        assert re.search(
+            r"^gone +scpi-multimeter +faulty +/dev/ttyNothing can't be opened: there is no", shown, re.MULTILINE
+        )
         code, took_s = running.stop()
         assert code == 0
         assert took_s < 3
@@ -101,17 +105,28 @@ def test_a_gateway_that_is_started_twice_leaves_the_first_alone(
         done = command("serve", str(config))
         assert supply.output is True
     assert done.returncode == 2
-    assert done.stderr.startswith(f"error: {config}:2: [gateway] can't listen at {bench['url']}: another program listens")
+    assert done.stderr.startswith(
+        f"error: {config}:2: [gateway] can't listen at {bench['url']}: another program listens"
+    )
     assert done.stdout == ""
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[devices.psu1]\ndriver = 'scpi-power-suply'\n", ":2: [devices.psu1] unknown driver 'scpi-power-suply'; did you"),
+        (
+            "[devices.psu1]\ndriver = 'scpi-power-suply'\n",
+            ":2: [devices.psu1] unknown driver 'scpi-power-suply'; did you",
+        ),
         ("[devices.psu1]\ndriver = 'scpi-power-supply'\nprot = 1\n", ":3: [devices.psu1] unknown key 'prot'; did you"),
-        ("[devices.psu1]\ndriver = 'scpi-power-supply'\nport = '/x'\nbytesize = 9\n", ":4: [devices.psu1] 'bytesize' must"),
-        ("[devices.psu1]\ndriver = 'nowhere.driver:Class'\n", ":2: [devices.psu1] driver 'nowhere.driver:Class' can't be"),
+        (
+            "[devices.psu1]\ndriver = 'scpi-power-supply'\nport = '/x'\nbytesize = 9\n",
+            ":4: [devices.psu1] 'bytesize' must",
+        ),
+        (
+            "[devices.psu1]\ndriver = 'nowhere.driver:Class'\n",
+            ":2: [devices.psu1] driver 'nowhere.driver:Class' can't be",
+        ),
         ("[devices", ":1: not TOML: "),
         ("", ": the file is empty"),
     ],
@@ -141,7 +156,7 @@ def test_a_gateway_that_has_ended_is_not_found_any_more(command: Any, write: Cal
     assert "brief" not in command("list", "--timeout", "1.5").stdout
 
 
-# -- demo -------------------------------------------------------------------------------------------------------------
+# -- demo ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.multicast
@@ -184,7 +199,7 @@ def test_ctrl_c_while_it_starts_ends_it_too(command: Any) -> None:
         assert "Traceback" not in running.complaints()
 
 
-# -- stdio --------------------------------------------------------------------------------------------------------------
+# -- stdio -----------------------------------------------------------------------------------------------------------
 
 
 def test_stdio_serves_one_peer_and_makes_safe_when_it_leaves(

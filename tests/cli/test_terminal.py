@@ -102,7 +102,9 @@ def test_a_table_on_a_terminal_has_colour_and_fits_its_width(look: Look) -> None
     assert "\x1b[1;36m" in shown
     table = plain(shown).partition("member ")[2].splitlines()
     assert all(len(line) <= 100 for line in table)
-    assert re.search(r"^ set_voltage +method +\(volts: float\) -> +V +control +Set the voltage", plain(shown), re.MULTILINE)
+    assert re.search(
+        r"^ set_voltage +method +\(volts: float\) -> +V +control +Set the voltage", plain(shown), re.MULTILINE
+    )
 
 
 def test_no_color_is_honoured(look: Look) -> None:

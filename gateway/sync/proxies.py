@@ -1,0 +1,95 @@
+"""The proxies of one connection: their classes, and what was encoded for them."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from gateway.errors import ProtocolError
+from gateway.limits import Limits
+from gateway.protocol.constants import Handler
+from gateway.protocol.netref import IdPack, Methods
+from gateway.sync.netref import BUILTIN_NETREFS, BaseNetref, UnknownNetref, make_class, remote_method
+
+if TYPE_CHECKING:
+    from gateway.sync.connection import Connection
+
+_ClassKey = tuple[str, int, bool]
+"""`(name, class id, is a class itself)`."""
+
+
+class Proxies:
+    """Makes proxies at once, and asks for their classes later, when somebody is about to use them."""
+
+    def __init__(self, conn: Connection, limits: Limits) -> None:
+        self._conn = conn
+        self._limits = limits
+        self._classes: dict[_ClassKey, type[BaseNetref]] = {}
+
+    def make(self, id_pack: IdPack) -> BaseNetref:
+        """A proxy of the peer's object, of a class without methods where the real one isn't known yet."""
+        name, class_id, instance_id = id_pack
+        is_class = instance_id == 0
+        cls = BUILTIN_NETREFS.get((name, is_class)) or self._classes.get((name, class_id, is_class), UnknownNetref)
+        return cls(self._conn, id_pack)
+
+    def learn(self, proxies: Sequence[Any]) -> None:
+        """Ask the owner for the classes of new proxies (INSPECT), each once. Sends and waits: hold nothing."""
+        for proxy in proxies:
+            if not type(proxy).____known__:
+                name, class_id, instance_id = proxy.____id_pack__
+                key = (name, class_id, instance_id == 0)
+                cls = self._classes.get(key) or self._inspect(key, proxy)
+                # `object.__class__` is the descriptor that the proxies' own `__class__` hides.
+                object.__dict__["__class__"].__set__(proxy, cls)
+
+    def _inspect(self, key: _ClassKey, proxy: BaseNetref) -> type[BaseNetref]:
+        methods = _checked(self._conn.sync_request(Handler.INSPECT, proxy.____id_pack__), self._limits)
+        if len(self._classes) >= self._limits.remote_classes:
+            self._classes.clear()
+        cls = self._classes[key] = make_class(
+            key[0], methods, exact=self._conn.peer_lists_exactly, local=_builtin(key[0])
+        )
+        return cls
+
+    def stand_in(self, value: Any) -> Any:
+        """What is sent for `value`: for `proxy.method`, which is local until it is called, the peer's own method."""
+        remote = remote_method(value)
+        if remote is None or remote[0].____conn__ is not self._conn:
+            return value
+        proxy, name = remote
+        boxes = boxes_of(proxy)
+        if ("netref", name) not in boxes:
+            # Kept with the proxy: were it to die here, its release would leave before the message that names it.
+            boxes["netref", name] = self._conn.get_attribute(proxy, name)
+        return boxes["netref", name]
+
+
+def boxes_of(proxy: BaseNetref) -> dict[Any, Any]:
+    """What was encoded for this proxy before: it is the same every time."""
+    try:
+        return proxy.____boxes__
+    except AttributeError:
+        boxes: dict[Any, Any] = {}
+        object.__setattr__(proxy, "____boxes__", boxes)
+        return boxes
+
+
+def _checked(methods: Any, limits: Limits) -> Methods:
+    """An INSPECT answer, bounded: `((name, docstring or None), ...)`."""
+    if type(methods) is not tuple or len(methods) > limits.methods:
+        raise ProtocolError(f"the peer's method table is no tuple of at most {limits.methods} entries")
+    checked = []
+    for entry in methods:
+        if type(entry) is not tuple or len(entry) != 2 or type(entry[0]) is not str or len(entry[0]) > limits.name:
+            raise ProtocolError(f"the peer's method table has no entry like {entry!r:.80}")
+        checked.append((entry[0], entry[1] if type(entry[1]) is str else None))
+    return tuple(checked)
+
+
+def _builtin(name: str) -> type | None:
+    """The local class of a name such as `builtins.ValueError`. Names of other modules are the peer's word only."""
+    module, _, cls_name = name.rpartition(".")
+    cls = vars(builtins).get(cls_name) if module == "builtins" else None
+    return cls if isinstance(cls, type) else None

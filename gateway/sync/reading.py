@@ -1,0 +1,160 @@
+"""The reading: which of the threads that share a connection reads its channel, and how the others get their answers.
+
+One thread at a time has the reading. Who waits for an answer takes it if it is free and *leads*: it reads, and fills
+the slots of all whose answers come in, until its own is there. Who finds it taken *follows*: it sleeps until its slot
+is filled or its turn to lead has come. Nobody stops waiting without waking a follower, if there is one and nobody
+reads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterator
+from threading import Lock, get_ident
+from time import monotonic
+
+from gateway.protocol.messages import UNBOUND
+from gateway.sync.calls import Task
+from gateway.sync.result import Slot
+from gateway.sync.workers import WORKERS
+
+
+class Reading:
+    """The right to read one connection.
+
+    `receive(timeout)` gives the next message or None, `accept(message)` acts on it and gives what is to be run once
+    nothing is held. Both are called by the thread that has the reading only.
+    """
+
+    def __init__(
+        self, receive: Callable[[float | None], bytes | None], accept: Callable[[bytes], Callable[[], None] | None]
+    ) -> None:
+        self._receive = receive
+        self._accept = accept
+        self._lock = Lock()
+        self._followers: list[Slot] = []
+        self._expecting: dict[int, Slot] = {}
+        self.taken = self._lock.locked
+        """Whether some thread has the reading."""
+
+    def take(self) -> bool:
+        """Take the reading if it is free."""
+        return self._lock.acquire(blocking=False)
+
+    def await_turn(self, timeout: float | None) -> bool:
+        """Take the reading as soon as it is free; False if that took longer than `timeout` seconds."""
+        return self._lock.acquire(timeout=-1 if timeout is None else timeout)
+
+    def give_back(self) -> None:
+        """End this thread's reading and wake a follower to go on with it."""
+        self._lock.release()
+        if self._followers:
+            self._pass_on()
+
+    def serve_one(self, timeout: float | None) -> tuple[bool, Callable[[], None] | None]:
+        """Read one message, with the reading taken before; it is given back. `(one came, what is to be run)`."""
+        task = None
+        try:
+            message = self._receive(timeout)
+            if message is not None:
+                task = self._accept(message)
+        finally:
+            self.give_back()
+        return message is not None, task
+
+    # -- waiting for an answer --------------------------------------------------------------------------------------
+
+    def wait(self, slot: Slot, deadline: float | None, *, taken: bool = False) -> bool:
+        """Lead or follow until `slot` is filled or the deadline has passed; whether it was filled.
+
+        `taken`: this thread has the reading already.
+        """
+        try:
+            while taken or not slot.done:
+                if taken or self._lock.acquire(blocking=False):
+                    taken = False
+                    self._lead(slot, deadline)
+                else:
+                    self._follow(slot, deadline)
+                if slot.inbox:
+                    slot.inbox.popleft()()
+                elif not slot.done and deadline is not None and monotonic() >= deadline:
+                    break
+        finally:
+            if self._followers:
+                self._pass_on()
+        return slot.done
+
+    def _lead(self, slot: Slot, deadline: float | None) -> None:
+        slot.led = True
+        try:
+            while not slot.done and not slot.inbox:
+                message = self._receive(None if deadline is None else max(0.0, deadline - monotonic()))
+                if message is None:
+                    return
+                task = self._accept(message)
+                if task is not None:
+                    self._place(task, slot)
+        finally:
+            self._lock.release()
+
+    def _follow(self, slot: Slot, deadline: float | None) -> None:
+        slot.wake = Lock()
+        slot.wake.acquire()
+        self._followers.append(slot)
+        try:
+            # Both may have happened before this slot was in the list: look once more, then sleep.
+            if not slot.done and not slot.inbox and self._lock.locked():
+                slot.wake.acquire(timeout=-1 if deadline is None else max(0.0, deadline - monotonic()))
+        finally:
+            self._followers.remove(slot)
+
+    def _pass_on(self) -> None:
+        if not self._lock.locked():
+            for slot in list(self._followers):
+                if not slot.done:
+                    slot.rouse()
+                    return
+
+    def rouse_all(self) -> None:
+        """Wake every follower: the connection is gone."""
+        for slot in list(self._followers):
+            slot.rouse()
+
+    # -- calls of the peer inside a wait ----------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def expecting_calls(self, slot: Slot) -> Iterator[None]:
+        """While this thread waits for `slot`, calls of the peer may be run by it (nested_callbacks, bind_threads)."""
+        thread = get_ident()
+        outer = self._expecting.get(thread)
+        slot.inbox = deque()
+        self._expecting[thread] = slot
+        try:
+            yield
+        finally:
+            if outer is None:
+                del self._expecting[thread]
+            else:
+                self._expecting[thread] = outer
+            for task in slot.inbox:
+                WORKERS.submit(task)
+
+    def hand_over(self, task: Task) -> bool:
+        """Give a call that is addressed to one of the waiting threads (bind_threads) to that thread."""
+        threads = task.request.threads
+        waiting = self._expecting.get(threads[1]) if threads is not None and threads[1] != UNBOUND else None
+        if waiting is None or waiting.inbox is None:
+            return False
+        waiting.inbox.append(task)
+        waiting.rouse()
+        return True
+
+    @staticmethod
+    def _place(task: Callable[[], None], slot: Slot) -> None:
+        """Find a thread for what came in while `slot` was waited for."""
+        if slot.inbox is not None and isinstance(task, Task):
+            slot.inbox.append(task)
+        else:
+            WORKERS.submit(task)
