@@ -72,14 +72,10 @@ class Source:
         return ConfigError(f"{where}: {label}{problem}", file=self.file, line=line, key=".".join(filter(None, path)))
 
 
-def _host_name() -> str:
-    return socket.gethostname().partition(".")[0][:MAX_INSTANCE_NAME] or "gateway"
-
-
 class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The table `[gateway]`."""
 
-    name: str = msgspec.field(default_factory=_host_name)
+    name: str = msgspec.field(default_factory=lambda: socket.gethostname().partition(".")[0] or "gateway")
     """The instance name that discovery shows, at most 63 bytes."""
     listen: str = DEFAULT_LISTEN
     """The URL to listen at. Port 0 takes a free one."""

@@ -57,8 +57,14 @@ class Channel(ABC):
         """A begun message has made no progress for too long; `now` is `time.monotonic()`."""
         return False
 
+    def acknowledge(self) -> None:
+        """Tell the peer's system now that its bytes came. To be called where no answer will carry that soon.
+
+        A stock peer leaves Nagle's algorithm on: its next small write waits for this, for up to 40 ms.
+        """
+
     def assume_prompt_peer(self) -> None:
-        """The peer is one of ours: leave out what only stock peers need (TCP_QUICKACK)."""
+        """The peer is one of ours: it needs no `acknowledge`."""
 
     @property
     def endpoints(self) -> tuple[object, object] | None:

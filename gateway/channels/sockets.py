@@ -50,8 +50,6 @@ class SocketStream(Stream):
             raise LinkDown(
                 "the connection was closed by this side" if self._closed else "the peer closed the connection"
             )
-        if self._quick_ack:
-            self._acknowledge()
         return chunk
 
     def _read_on(self, size: int, timeout: float | None) -> bytes:
@@ -66,11 +64,11 @@ class SocketStream(Stream):
             with contextlib.suppress(BlockingIOError):
                 return self._recv(size)
 
-    def _acknowledge(self) -> None:
-        # A stock peer leaves Nagle on: its second small write waits for our ACK, up to 40 ms without this.
-        # The kernel forgets the option with every segment, so it is set again after each read.
-        with contextlib.suppress(OSError):
-            self._sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)  # type: ignore[arg-type]
+    def acknowledge(self) -> None:
+        # The kernel forgets the option again at once, so it is set each time.
+        if self._quick_ack:
+            with contextlib.suppress(OSError):
+                self._sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)  # type: ignore[arg-type]
 
     def assume_prompt_peer(self) -> None:
         self._quick_ack = False

@@ -47,6 +47,9 @@ class Stream(ABC):
     @abstractmethod
     def fileno(self) -> int: ...
 
+    def acknowledge(self) -> None:
+        """See `Channel.acknowledge`."""
+
     def assume_prompt_peer(self) -> None:
         """See `Channel.assume_prompt_peer`."""
 
@@ -109,6 +112,7 @@ class StreamChannel(Channel):
             message = decoder.next_message()
             if decoder.begun:
                 self._progress_at = monotonic()
+                self._stream.acknowledge()
             if message is not None:
                 return message
             if timeout is not None:
@@ -147,6 +151,9 @@ class StreamChannel(Channel):
         if self._stream.closed:
             raise LinkDown("the channel is closed")
         return self._stream.fileno()
+
+    def acknowledge(self) -> None:
+        self._stream.acknowledge()
 
     def assume_prompt_peer(self) -> None:
         self._stream.assume_prompt_peer()

@@ -10,17 +10,19 @@
 connection's, so a proxy that is passed on through a second connection can't alias another object there.
 
 Owner's side: every send of an object adds one to its count, DEL(n) takes n away, at zero it is let go. Receiver's side:
-a proxy counts how often it was received and gives all of that back when it dies. Both follow the order of the wire.
+it is counted how often a proxy was received, and all of that is given back when the proxy dies. Both follow the order
+of the wire.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from itertools import count
 from types import ModuleType
 from typing import Any
-from weakref import WeakKeyDictionary, WeakValueDictionary
+from weakref import WeakKeyDictionary, ref
 
 from gateway.errors import BadRequest, LimitExceeded, NotFound
 from gateway.limits import Limits
@@ -124,17 +126,80 @@ def _class_name(cls: type) -> str:
     return f"{cls.__module__}.{cls.__name__}"
 
 
+class ProxyRef(ref[Netref]):
+    """A proxy of ours, alive or not, and how often the peer has sent it.
+
+    The count stands here and not in the proxy: the callback of a weak reference runs when nobody can get hold of the
+    proxy any more, whereas a `__del__` can be overtaken by a thread that receives the same object again.
+    """
+
+    __slots__ = ("id_pack", "times")
+
+    id_pack: IdPack
+    times: int
+
+
+class Borrowed:
+    """The objects one connection has been lent, as proxies.
+
+    Only the thread that reads receives; any thread may drop a proxy. `released(id_pack, times)` is called when one has
+    died, wherever that happens: it must not do more than take note.
+    """
+
+    def __init__(self, limits: Limits, released: Callable[[IdPack, int], None]) -> None:
+        self._limits = limits
+        self._released = released
+        self._refs: dict[IdPack, ProxyRef] = {}
+        self._dead: deque[ProxyRef] = deque()
+
+    def __len__(self) -> int:
+        return sum(found() is not None for found in list(self._refs.values()))
+
+    def receive(self, id_pack: IdPack, proxy_for: Callable[[IdPack], Netref]) -> Netref:
+        """The proxy of that object, received once more. Raises LimitExceeded for one too many."""
+        found = self._refs.get(id_pack)
+        proxy = found() if found is not None else None
+        if found is not None and proxy is not None:
+            found.times += 1
+            return proxy
+        self._bury()
+        if len(self._refs) >= self._limits.references:
+            raise LimitExceeded("references", actual=len(self._refs) + 1, allowed=self._limits.references)
+        proxy = proxy_for(id_pack)
+        made = self._refs[id_pack] = ProxyRef(proxy, self._died)
+        made.id_pack, made.times = id_pack, 1
+        return proxy
+
+    def clear(self) -> None:
+        """Forget all; what dies from now on is released no more."""
+        self._refs.clear()
+        self._dead.clear()
+
+    def _died(self, dead: Any) -> None:
+        # A finalizer's place: any thread, any lock held. So the table is left to the thread that reads.
+        self._dead.append(dead)
+        self._released(dead.id_pack, dead.times)
+
+    def _bury(self) -> None:
+        while self._dead:
+            dead = self._dead.popleft()
+            if self._refs.get(dead.id_pack) is dead:
+                del self._refs[dead.id_pack]
+
+
 class Boxing:
     """Both directions for one connection: objects to box bytes, decoded boxes to objects.
 
-    `proxy_for(id_pack)` makes a proxy of an object of the peer, `stand_in(value)` gives what is sent for a value that
-    the front wants to replace; `copies` is switched on once both ends agreed.
+    `proxy_for(id_pack)` makes a proxy of an object of the peer, `released` takes note of one that died (see Borrowed),
+    `stand_in(value)` gives what is sent for a value that the front wants to replace; `copies` is switched on once both
+    ends agreed.
     """
 
     def __init__(
         self,
         connection: object,
         proxy_for: Callable[[IdPack], Netref],
+        released: Callable[[IdPack, int], None],
         limits: Limits,
         lock: AbstractContextManager[Any] | None = None,
         stand_in: Callable[[Any], Any] | None = None,
@@ -144,24 +209,44 @@ class Boxing:
         self._proxy_for = proxy_for
         self._limits = limits
         self.loans = Loans(limits, lock or nullcontext())
-        self.proxies: WeakValueDictionary[IdPack, Netref] = WeakValueDictionary()
+        self.proxies = Borrowed(limits, released)
         self.copies = False
 
-    def box(self, value: Any, owner: object = None, depth: int = 0) -> bytes:
+    def box(self, value: Any, owner: object = None, *, room: int | None = None) -> bytes:
         """The brine bytes of the box around `value`; what is lent for it is noted to belong to `owner`.
 
-        Raises brine.Unencodable for a value that can't be encoded, LimitExceeded for one reference too many.
+        `room` is how many bytes it may take, by default a whole frame. Raises brine.Unencodable for a value that can't
+        be encoded, LimitExceeded for one that is too large and for one reference too many; then nothing is lent.
         """
+        try:
+            return self._fitting(_VALUE + dump(value, self._limits), room)
+        except NotBrine:
+            pass
+        lent: list[IdPack] = []
+        try:
+            return self._fitting(self._box_object(value, owner, 0, lent), room)
+        except BaseException:
+            for id_pack in lent:
+                self.loans.release(id_pack, 1)
+            raise
+
+    def _fitting(self, box: bytes, room: int | None) -> bytes:
+        allowed = self._limits.frame if room is None else room
+        if len(box) > allowed:
+            raise LimitExceeded("frame", actual=len(box), allowed=allowed)
+        return box
+
+    def _box(self, value: Any, owner: object, depth: int, lent: list[IdPack]) -> bytes:
         try:
             return _VALUE + dump(value, self._limits)
         except NotBrine:
-            return self._box_object(value, owner, depth)
+            return self._box_object(value, owner, depth, lent)
 
-    def _box_object(self, value: Any, owner: object, depth: int) -> bytes:
+    def _box_object(self, value: Any, owner: object, depth: int, lent: list[IdPack]) -> bytes:
         if depth >= self._limits.nesting:
             raise LimitExceeded("nesting", actual=depth + 1, allowed=self._limits.nesting)
         if type(value) is tuple:
-            return _TUPLE + tuple_of([self.box(item, owner, depth + 1) for item in value], self._limits)
+            return _TUPLE + tuple_of([self._box(item, owner, depth + 1, lent) for item in value], self._limits)
         if self._stand_in is not None:
             value = self._stand_in(value)
         if isinstance(value, Netref) and value.____conn__ is self._connection:
@@ -170,8 +255,10 @@ class Boxing:
             taken = copies.take(value)
             if taken is not None:
                 kind, data = taken
-                return _COPY + _TUPLE2 + dump(kind) + self.box(data, owner, depth + 1)
-        return _REMOTE_REF + dump(self.loans.lend(value, owner))
+                return _COPY + _TUPLE2 + dump(kind) + self._box(data, owner, depth + 1, lent)
+        id_pack = self.loans.lend(value, owner)
+        lent.append(id_pack)
+        return _REMOTE_REF + dump(id_pack)
 
     def unbox(self, box: Any, new: list[Netref]) -> Any:
         """The value or object of a decoded box. Proxies whose class isn't known yet are added to `new`.
@@ -192,14 +279,7 @@ class Boxing:
         raise BadRequest(f"no such box: label {label!r:.50} around {type(value).__name__}")
 
     def _receive(self, id_pack: IdPack, new: list[Netref]) -> Netref:
-        proxy = self.proxies.get(id_pack)
-        if proxy is None:
-            if len(self.proxies) >= self._limits.references:
-                raise LimitExceeded("references", actual=len(self.proxies) + 1, allowed=self._limits.references)
-            proxy = self._proxy_for(id_pack)
-            self.proxies[id_pack] = proxy
-        else:
-            object.__setattr__(proxy, "____refcount__", proxy.____refcount__ + 1)
+        proxy = self.proxies.receive(id_pack, self._proxy_for)
         if not type(proxy).____known__:
             new.append(proxy)
         return proxy

@@ -5,6 +5,7 @@
 | list, set, dict | list, set, dict | tuple of items; for a dict a tuple of (key, value) tuples |
 | bytearray | bytearray | bytes |
 | ndarray | numpy.ndarray | (dtype.str, shape, bytes in C order) |
+| scalar | a number of numpy's | (the nearest number of Python's,) |
 
 `data` is boxed in turn, so an item that must go by reference still can. Numpy is used where it is loaded already; a
 receiver without numpy gets an array as nested lists of numbers where `array` of the standard library knows the type.
@@ -12,6 +13,7 @@ receiver without numpy gets an array as nested lists of numbers where `array` of
 
 from __future__ import annotations
 
+import re
 import sys
 from array import array
 from collections.abc import Iterable
@@ -26,6 +28,10 @@ _CODES: Final = {
     "f8": "d", "f4": "f", "i8": "q", "i4": "i", "i2": "h", "i1": "b", "u8": "Q", "u4": "I", "u2": "H", "u1": "B",
 }  # fmt: skip
 _PLAIN_KINDS: Final = frozenset("?biufcMmSU")
+_DTYPE: Final = re.compile(r"[<>|][biufcMmSU][0-9]{1,9}(\[[0-9]*[A-Za-z]+\])?")
+"""What `numpy.dtype.str` writes for these kinds: nothing else of numpy's dtype language is taken from a peer."""
+_LONG: Final = {"f": 8, "c": 16}
+"""Items of these kinds that are larger hold padding, which is whatever the memory held before: they go as this size."""
 _DIMENSIONS: Final = 32
 _SIMPLE: Final = frozenset({str, int, bytes, float, bool, type(None)})
 
@@ -43,11 +49,17 @@ def take(value: Any) -> tuple[str, Any] | None:
         return "bytearray", bytes(value)
     numpy = sys.modules.get("numpy")
     if numpy is not None:
-        if cls is numpy.ndarray and value.dtype.kind in _PLAIN_KINDS and not value.dtype.hasobject:
+        if cls is numpy.ndarray and value.dtype.kind in _PLAIN_KINDS and value.itemsize:
+            value = _without_padding(value)
             return "ndarray", (value.dtype.str, value.shape, value.tobytes())
         if isinstance(value, numpy.generic) and value.dtype.kind in "?biufc":
-            return "scalar", (value.item(),)
+            return "scalar", (_without_padding(value).item(),)
     return None
+
+
+def _without_padding(value: Any) -> Any:
+    size = _LONG.get(value.dtype.kind, value.itemsize)
+    return value if value.itemsize <= size else value.astype(f"{value.dtype.kind}{size}")
 
 
 def rebuild(kind: Any, data: Any, limits: Limits) -> Any:
@@ -56,16 +68,19 @@ def rebuild(kind: Any, data: Any, limits: Limits) -> Any:
         if kind == "list" and type(data) is tuple:
             return list(data)
         if kind == "dict" and type(data) is tuple:
+            # A pair is looked at before it is taken apart: a proxy in its place would be iterated at the peer.
+            if not all(type(pair) is tuple and len(pair) == 2 for pair in data):
+                raise BadRequest("a dict by value is a tuple of (key, value) tuples")
             _hashable(tuple([key for key, _ in data]), limits)
             return dict(data)
         if kind == "set" and type(data) is tuple:
             return set(_hashable(data, limits))
         if kind == "bytearray" and type(data) is bytes:
             return bytearray(data)
-        if kind == "scalar":
+        if kind == "scalar" and type(data) is tuple:
             (value,) = data
             return value
-        if kind == "ndarray":
+        if kind == "ndarray" and type(data) is tuple:
             dtype, shape, raw = data
             return _array(dtype, shape, raw)
     except (TypeError, ValueError) as error:
@@ -87,7 +102,7 @@ def _hashable(keys: tuple[Any, ...], limits: Limits) -> tuple[Any, ...]:
 
 
 def _array(dtype: Any, shape: Any, raw: Any) -> Any:
-    if type(dtype) is not str or len(dtype) > 20 or type(raw) is not bytes or type(shape) is not tuple:
+    if type(dtype) is not str or not _DTYPE.fullmatch(dtype) or type(raw) is not bytes or type(shape) is not tuple:
         raise BadRequest(f"an array by value is (dtype, shape, bytes), not ({dtype!r:.30}, {shape!r:.30}, ...)")
     if len(shape) > _DIMENSIONS or not all(type(size) is int and size >= 0 for size in shape):
         raise BadRequest(f"an array by value has no shape {shape!r:.80}")
@@ -95,10 +110,7 @@ def _array(dtype: Any, shape: Any, raw: Any) -> Any:
         import numpy
     except ImportError:
         return _nested(_items(dtype, raw), shape)
-    parsed = numpy.dtype(dtype)
-    if parsed.kind not in _PLAIN_KINDS or parsed.hasobject:
-        raise BadRequest(f"an array by value has no dtype {dtype!r}")
-    return numpy.frombuffer(raw, parsed).reshape(shape).copy()
+    return numpy.frombuffer(raw, numpy.dtype(dtype)).reshape(shape).copy()
 
 
 def _items(dtype: str, raw: bytes) -> list[Any]:
@@ -106,7 +118,7 @@ def _items(dtype: str, raw: bytes) -> list[Any]:
     if code is None:
         raise BadRequest(f"numpy is needed to receive an array of dtype {dtype}; install instrument-gateway[numpy]")
     items = array(code, raw)
-    if dtype[0] not in ("|", "<" if sys.byteorder == "little" else ">"):
+    if dtype[0] == (">" if sys.byteorder == "little" else "<"):
         items.byteswap()
     return items.tolist()
 
@@ -120,10 +132,10 @@ def _nested(items: list[Any], shape: tuple[int, ...]) -> Any:
 
 
 def degrade(value: Any) -> Any:
-    """The nearest plain value for a peer that knows no containers by value: tuples for lists and arrays, pairs kept in
-    dicts.
+    """The nearest plain value for a peer that knows no containers by value.
 
-    A list, set or array becomes a (nested) tuple or frozenset; other objects are given back as they are.
+    A list or array becomes a (nested) tuple, a set a frozenset, a bytearray bytes, a numpy scalar a number; all other
+    objects, dicts too, are given back as they are.
     """
     cls = type(value)
     if cls is tuple or cls is list:
@@ -134,5 +146,5 @@ def degrade(value: Any) -> Any:
         return bytes(value)
     numpy = sys.modules.get("numpy")
     if numpy is not None and (cls is numpy.ndarray or isinstance(value, numpy.generic)):
-        return degrade(value.tolist())
+        return degrade(_without_padding(value).tolist())
     return value

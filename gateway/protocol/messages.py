@@ -1,8 +1,9 @@
 """Messages: requests, replies and exceptions as bytes, in the dialects that peers speak.
 
-    rpyc 6.x         type u8 | brine (seq, args)                             type 1 REQUEST, 2 REPLY, 3 EXCEPTION rpyc
-    4.1 to 5.x  brine (type, seq, args)                                 begins with 0x12 bind_threads     sender's
-    thread u64 | addressed thread u64 | as 6.x     begins with 0x00: no thread id is that large
+    rpyc 6.x      type u8 | brine (seq, args)      type 1 REQUEST, 2 REPLY, 3 EXCEPTION
+    4.1 to 5.x    brine (type, seq, args)          begins with 0x12
+    bind_threads  sender's thread u64 | addressed thread u64 | one of the above
+                                                   begins with 0x00: no thread id is that large
 
 REQUEST args = (handler, box of the arguments), REPLY args = box, EXCEPTION args = what vinegar made.
 """
@@ -20,7 +21,8 @@ from gateway.protocol.constants import EXCEPTION, REPLY, REQUEST
 THREADS: Final = Struct("!QQ")
 UNBOUND: Final = 0
 """A thread id that addresses whichever thread is free."""
-
+SEQ_MAX: Final = 2**63
+"""Nobody has counted that far."""
 
 RPYC6: Final = {REQUEST: b"\x01\x11", REPLY: b"\x02\x11", EXCEPTION: b"\x03\x11"}
 RPYC5: Final = {REQUEST: b"\x12\x51", REPLY: b"\x12\x52", EXCEPTION: b"\x12\x53"}
@@ -41,7 +43,8 @@ def encode_int(number: int) -> bytes:
 
 def dialect_of(message: bytes) -> dict[int, bytes]:
     """What the peer speaks, by the first byte of a message."""
-    return RPYC5 if message[0] == 0x12 else RPYC6
+    start = THREADS.size if message[0] == 0 else 0
+    return RPYC5 if message[start : start + 1] == b"\x12" else RPYC6
 
 
 class MessageDecoder:
@@ -79,7 +82,7 @@ class MessageDecoder:
             value = load(message, 1, self._limits)
             if type(value) is tuple and len(value) == 2:
                 seq, args = value
-                if type(seq) is int and seq >= 0:
+                if type(seq) is int and 0 <= seq < SEQ_MAX:
                     return first, seq, args, None
             raise ProtocolError("a message is a type and (seq, args), seq from 0 on")
         return _decode_other(message, self._limits)
@@ -94,32 +97,31 @@ def _after_seq(message: bytes) -> tuple[int, int] | None:
         if tag == 0x16:
             end = 4 + message[3]
             digits = message[4:end]
-            if digits.isdigit() and digits[0] != 0x30 and len(digits) < 20:
+            if digits.isdigit() and digits[0] != 0x30 and len(digits) < 19:
                 return int(digits), end
     return None
 
 
 def _decode_other(message: bytes, limits: Limits) -> tuple[int, int, Any, tuple[int, int] | None]:
     """The rarer dialects."""
-    first = message[0]
     threads = None
-    start = 1
-    if first == 0 and len(message) > THREADS.size:
+    start = 0
+    if message[0] == 0 and len(message) > THREADS.size:
         threads = THREADS.unpack_from(message)
-        first = message[THREADS.size]
-        start = THREADS.size + 1
-    if first == 0x12:
-        value = load(message, 0, limits)
+        start = THREADS.size
+    kind: Any = message[start]
+    if kind == 0x12:
+        value = load(message, start, limits)
         if type(value) is not tuple or len(value) != 3:
             raise ProtocolError("a message of this dialect is (type, seq, args)")
-        first, seq, args = value
-    elif first in _TYPES:
-        value = load(message, start, limits)
+        kind, seq, args = value
+    elif kind in _TYPES:
+        value = load(message, start + 1, limits)
         if type(value) is not tuple or len(value) != 2:
             raise ProtocolError("a message is a type and (seq, args)")
         seq, args = value
     else:
-        raise ProtocolError(f"message type 0x{first:02x}: the peer speaks no RPyC that is known here")
-    if type(seq) is not int or seq < 0 or type(first) is not int or first not in _TYPES:
-        raise ProtocolError(f"message type {first!r:.20} with sequence number {seq!r:.40}")
-    return first, seq, args, threads
+        raise ProtocolError(f"message type 0x{kind:02x}: the peer speaks no RPyC that is known here")
+    if type(kind) is not int or kind not in _TYPES or type(seq) is not int or not 0 <= seq < SEQ_MAX:
+        raise ProtocolError(f"message type {kind!r:.20} with sequence number {seq!r:.40}")
+    return kind, seq, args, threads

@@ -15,13 +15,12 @@ Methods = tuple[tuple[str, str | None], ...]
 
 
 class Netref:
-    """The slots of every proxy. `____refcount__` counts how often the owner has sent us this object."""
+    """The slots of every proxy. What is to be done when one dies is `boxing.Borrowed`'s, so it has no finalizer."""
 
-    __slots__ = ("____conn__", "____id_pack__", "____boxes__", "____refcount__", "__weakref__")
+    __slots__ = ("____conn__", "____id_pack__", "____boxes__", "__weakref__")
 
     ____conn__: Any
     ____id_pack__: IdPack
-    ____refcount__: int
     ____boxes__: dict[Any, Any]
     """Encoded beginnings of the requests that were made on this proxy."""
 
@@ -31,7 +30,7 @@ class Netref:
 
 
 LOCAL_NAMES: Final = frozenset(
-    """____conn__ ____id_pack__ ____refcount__ ____boxes__ __class__ __cmp__ __del__ __delattr__ __dir__ __doc__
+    """____conn__ ____id_pack__ ____boxes__ __class__ __cmp__ __del__ __delattr__ __dir__ __doc__
     __getattr__ __getattribute__ __hash__ __instancecheck__ __init__ __init_subclass__ __subclasshook__ __metaclass__
     __module__ __new__ __reduce__ __reduce_ex__ __getstate__ __repr__ __setattr__ __sizeof__ __slots__ __str__
     __weakref__ __dict__ __methods__ __exit__ __eq__ __ne__ __lt__ __gt__ __le__ __ge__ __array_struct__

@@ -11,11 +11,11 @@ from contextlib import AbstractContextManager
 from itertools import count
 from typing import Any, Final, NamedTuple
 
-from gateway.errors import BadRequest, GatewayError, ProtocolError
+from gateway.errors import BadRequest, GatewayError, LimitExceeded, ProtocolError
 from gateway.limits import Limits
 from gateway.protocol import vinegar
 from gateway.protocol.boxing import Boxing, Loan, tuple_of
-from gateway.protocol.brine import Unencodable, dump
+from gateway.protocol.brine import dump
 from gateway.protocol.constants import EXCEPTION, LABEL_VALUE, REPLY, REQUEST, Handler
 from gateway.protocol.messages import RPYC6, THREADS, MessageDecoder, dialect_of, encode_int
 from gateway.protocol.netref import IdPack, Netref
@@ -33,6 +33,8 @@ FEATURES: Final = frozenset({COPIES})
 _HANDLERS: Final = {int(handler): (handler, SCHEMAS[handler]) for handler in Handler}
 _DEL: Final = int(Handler.DEL)
 _BOX_VALUE: Final = b"\x11\x51"
+_HEAD_MAX: Final = 64
+"""Bytes that an answer takes besides its args, at most: thread ids, the message type, a sequence number."""
 
 
 class Request(NamedTuple):
@@ -72,15 +74,16 @@ _NOTHING: list[Netref] = []
 class Peer:
     """The machine that joins codec, boxes, schemas and vinegar.
 
-    `connection` is what a proxy's `____conn__` will be, `proxy_for` makes proxies, `lock` guards the loans, `config` is
-    the seed's (its exception keys are used here), `stand_in` is Boxing's, `first_seq` the number of the
-    first request.
+    `connection` is what a proxy's `____conn__` will be, `proxy_for` makes proxies, `released` takes note of one that
+    died and `stand_in` is Boxing's too, `lock` guards the loans, `config` is the seed's (its exception keys are used
+    here), `first_seq` the number of the first request.
     """
 
     def __init__(
         self,
         connection: object,
         proxy_for: Callable[[IdPack], Netref],
+        released: Callable[[IdPack, int], None],
         config: dict[str, Any],
         limits: Limits,
         lock: AbstractContextManager[Any] | None = None,
@@ -93,7 +96,7 @@ class Peer:
         self._heads = RPYC6
         self._recognised = False
         self._decode = MessageDecoder(limits).decode
-        self.boxing = Boxing(connection, proxy_for, limits, lock, stand_in)
+        self.boxing = Boxing(connection, proxy_for, released, limits, lock, stand_in)
         self.features: frozenset[str] | None = None
         """What the peer announced in HELLO; None while it hasn't."""
 
@@ -119,19 +122,26 @@ class Peer:
         return prefix + box(args) + (box(tuple(kwargs.items())) if kwargs else b"\x11\x51\x02")
 
     def reply(self, seq: int, value: Any, owner: object = None, threads: tuple[int, int] | None = None) -> bytes:
-        """The answer to request `seq`; a value that can't be encoded becomes that call's error."""
+        """The answer to request `seq`; a value that can't be encoded or is too large becomes that call's error."""
         try:
-            box = self.boxing.box(value, owner)
-        except (Unencodable, GatewayError, RecursionError) as error:
+            box = self.boxing.box(value, owner, room=self._limits.frame - _HEAD_MAX)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the peer waits for an answer
             return self.fault(seq, error, None, threads)
         return self._encode(REPLY, seq, box, threads)
 
     def fault(
         self, seq: int, error: BaseException, traceback_text: str | None, threads: tuple[int, int] | None = None
     ) -> bytes:
-        """The answer to request `seq` that raises `error` at the peer."""
+        """The answer to request `seq` that raises `error` at the peer, whatever may be wrong with `error` itself."""
         version = vinegar.RPYC_VERSION if self._config["include_local_version"] else None
-        payload = dump(vinegar.dump(error, traceback_text, version, self._limits), self._limits)
+        try:
+            payload = dump(vinegar.dump(error, traceback_text, version, self._limits), self._limits)
+            if len(payload) > self._limits.frame - _HEAD_MAX:
+                raise LimitExceeded("frame", actual=len(payload), allowed=self._limits.frame - _HEAD_MAX)
+        except Exception as problem:  # noqa: BLE001 - an exception's own code may raise anything
+            name = type(error).__name__[: self._limits.exception_name]
+            stand_in = RuntimeError(f"{name} was raised, and can't be sent: {type(problem).__name__}")
+            payload = dump(vinegar.dump(stand_in, None, version, self._limits), self._limits)
         return self._encode(EXCEPTION, seq, payload, threads)
 
     def release(self, proxy_id: IdPack, times: int) -> tuple[int, bytes]:

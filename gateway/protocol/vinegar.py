@@ -4,9 +4,9 @@
                    | "text"                                                   a legacy string
                    | ((module, class), args, ((attribute, value), ...), traceback text)
 
-What is no brine value travels as its repr. `load` accepts anything a peer may send and never raises, never imports
-unless told to, sets no attribute that begins with an underscore, and never builds an exception that would end the
-caller's process (SystemExit, KeyboardInterrupt).
+What is no brine value, or a large one, travels as its repr. `load` accepts anything a peer may send and never raises,
+never imports unless told to, sets no attribute that begins with an underscore, and never builds an exception that would
+end the caller's process (SystemExit, KeyboardInterrupt) or that shows memory when it is printed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from gateway.errors import BY_CODE, GatewayError
 from gateway.limits import Limits
-from gateway.protocol.brine import dumpable
+from gateway.protocol import brine
 from gateway.protocol.constants import EXC_STOP_ITERATION
 
 RPYC_VERSION: Final = "6.0.2"
@@ -29,6 +29,12 @@ VERSION_DENIED: Final = "<version denied>"
 _ATTRIBUTES: Final = 64
 _ARGUMENTS: Final = 64
 _IGNORED: Final = frozenset({"args", "facts", "obj", "with_traceback", "add_note"})
+_RESERVED: Final = frozenset({"code", "retryable"})
+"""Of the attributes of an error of ours: what its class says, no fact can say otherwise."""
+_PLACES: Final = frozenset(
+    "encoding object start end reason msg filename lineno offset text end_lineno end_offset print_file_and_line".split()
+)
+"""Attributes in which UnicodeError and SyntaxError point at a place, and which Python trusts when it shows them."""
 
 
 class GenericException(Exception):
@@ -50,7 +56,7 @@ def dump(error: BaseException, traceback_text: str | None, version: str | None, 
         return EXC_STOP_ITERATION
     attributes = _facts(error, limits) if isinstance(error, GatewayError) else _attributes(error, limits)
     attributes.append(("_remote_version", VERSION_DENIED if version is None else version))
-    text = TRACEBACK_DENIED if traceback_text is None else traceback_text[-limits.exception_text :]
+    text = TRACEBACK_DENIED if traceback_text is None else _text(traceback_text[-limits.exception_text :], limits)
     return (
         _class_name(type(error)),
         tuple(_value(argument, limits) for argument in error.args[:_ARGUMENTS]),
@@ -66,7 +72,7 @@ def _class_name(cls: type) -> tuple[str, str]:
 
 
 def _facts(error: GatewayError, limits: Limits) -> list[tuple[str, object]]:
-    facts = [(name, _value(fact, limits)) for name, fact in error.facts.items()]
+    facts = [(name, _value(fact, limits)) for name, fact in error.facts.items() if name not in _RESERVED]
     return [("code", error.code), ("retryable", error.retryable), *facts[:_ATTRIBUTES]]
 
 
@@ -88,13 +94,21 @@ def _value(value: object, limits: Limits) -> object:
     if isinstance(value, str) and type(value) is not str:
         value = str.__str__(value)
     if type(value) is str:
-        return value[: limits.exception_text].encode("utf-8", "backslashreplace").decode()
-    if dumpable(value):
-        return value
+        return _text(value, limits)
+    try:
+        if len(brine.dump(value, limits)) <= limits.exception_text:
+            return value
+    except (brine.NotBrine, brine.Unencodable):
+        pass
     try:
         return _value(repr(value), limits)
     except Exception:
         return f"<{type(value).__name__} without a repr>"
+
+
+def _text(text: str, limits: Limits) -> str:
+    """As much of a text as may travel, and all of it encodable."""
+    return text[: limits.exception_text].encode("utf-8", "backslashreplace").decode()
 
 
 def load(payload: object, config: dict[str, Any], limits: Limits) -> Exception:
@@ -134,17 +148,30 @@ def _build(module: str, name: str, args: tuple[Any, ...], facts: dict[str, Any],
         cls = _find_class(module, name, config)
     if cls is not None:
         try:
-            error = cls.__new__(cls)
-            error.args = args
-            if isinstance(error, GatewayError):
-                error.facts = {}
-        except Exception:  # noqa: S110 - a class that refuses an empty birth becomes the generic one below
+            return _instance(cls, args)
+        except Exception:  # noqa: S110 - a class that refuses these arguments becomes the generic one below
             pass
-        else:
-            return error
     generic = GenericException(*args)
     generic.remote_class = f"{module}.{name}"
     return generic
+
+
+def _instance(cls: type[Exception], args: tuple[Any, ...]) -> Exception:
+    """An exception of that class, made without running its own `__init__`. May raise anything."""
+    error = cls.__new__(cls)
+    if isinstance(error, UnicodeDecodeError | UnicodeEncodeError | UnicodeTranslateError):
+        # Python reads memory at these numbers, however far outside the text they point.
+        *_, text, start, end, _ = args
+        if not 0 <= start < end <= len(text):
+            raise ValueError("a place outside the text")
+        builtin = next(base for base in cls.__mro__ if base.__module__ == "builtins")
+        builtin.__init__(error, *args)  # type: ignore[misc]
+    elif isinstance(error, SyntaxError):
+        SyntaxError.__init__(error, *args[:1])
+    error.args = args
+    if isinstance(error, GatewayError):
+        error.facts = {}
+    return error
 
 
 def _find_class(module: str, name: str, config: dict[str, Any]) -> type[Exception] | None:
@@ -157,18 +184,20 @@ def _find_class(module: str, name: str, config: dict[str, Any]) -> type[Exceptio
                 importlib.import_module(module)
             except Exception:
                 return None
-        found = vars(sys.modules[module]).get(name) if module in sys.modules else None
+        found = getattr(sys.modules.get(module), "__dict__", {}).get(name)
     # Only Exception's family: a peer must not raise SystemExit or KeyboardInterrupt in its caller.
     return found if isinstance(found, type) and issubclass(found, Exception) else None
 
 
 def _set(error: Exception, key: str, value: object) -> None:
     if key == "_remote_version":
-        error._remote_version = value  # type: ignore[attr-defined]
+        vars(error)[key] = value
     elif not key.startswith("_") and key not in _IGNORED:
         if isinstance(error, GatewayError):
-            if key not in ("code", "retryable"):
+            if key not in _RESERVED:
                 error.facts[key] = value
+            return
+        if key in _PLACES and isinstance(error, UnicodeError | SyntaxError):
             return
         if value is None and hasattr(error, key):
             return  # a builtin's own default: setting it would change what OSError shows
@@ -177,10 +206,12 @@ def _set(error: Exception, key: str, value: object) -> None:
 
 
 def _attach_traceback(error: Exception, text: str) -> None:
-    version = getattr(error, "_remote_version", VERSION_DENIED)
+    # Written past the class, which may forbid setting attributes.
+    attributes = vars(error)
+    version = attributes.get("_remote_version", VERSION_DENIED)
     if isinstance(version, str) and version != VERSION_DENIED and version.split(".")[0] != RPYC_VERSION.split(".")[0]:
         text += f"\nWARNING: Remote is on RPyC {version} and local is on RPyC {RPYC_VERSION}.\n\n"
-    error._remote_tb = text  # type: ignore[attr-defined]
+    attributes["_remote_tb"] = text
     if text != TRACEBACK_DENIED:
         hops = text.count("========= Remote Traceback ") + 1
-        error.add_note(f"\n========= Remote Traceback ({hops}) =========\n{text}")
+        attributes["__notes__"] = [f"\n========= Remote Traceback ({hops}) =========\n{text}"]

@@ -126,7 +126,7 @@ class DevicePolicy(Policy):
         return Member(obj, exposure)
 
     def set(self, obj: Any, name: str, value: Any) -> None:
-        exposure = exposure_table(obj).get(name)
+        exposure = _table(obj).get(name)
         if exposure is None or not exposure.settable:
             _deny(obj, name, "set")
         setattr(obj, exposure.attribute, value)

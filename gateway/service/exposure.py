@@ -166,26 +166,35 @@ _tables: WeakKeyDictionary[type, Mapping[str, Exposure]] = WeakKeyDictionary()
 
 
 def _build(cls: type) -> Mapping[str, Exposure]:
+    members: dict[str, tuple[int, Any]] = {}
+    for rank, base in enumerate(reversed(cls.__mro__)):
+        members.update((name, (rank, None)) for name in inspect.get_annotations(base))
+        members.update((name, (rank, member)) for name, member in vars(base).items())
     rows: dict[str, Exposure] = {}
-    members: dict[str, Any] = {}
-    for base in reversed(cls.__mro__):
-        members.update(dict.fromkeys(inspect.get_annotations(base)))
-        members.update(vars(base))
-    for attribute, member in members.items():
+    taken: dict[str, tuple[int, bool]] = {}
+    for attribute, (rank, member) in members.items():
         mark = _mark_of(member)
-        if mark is None and attribute.startswith(EXPOSED_PREFIX):
-            rows.setdefault(
-                attribute.removeprefix(EXPOSED_PREFIX), _row(attribute, member, Mark(EXPOSED_PREFIX, None, None))
-            )
-        elif mark is not None:
-            rows[attribute.removeprefix(mark.prefix)] = _row(attribute, member, mark)
+        if mark is None and not attribute.startswith(EXPOSED_PREFIX):
+            continue
+        row = _row(attribute, member, mark or Mark(EXPOSED_PREFIX, None, None))
+        # Of two members for one name the derived class's counts, in one class the marked one.
+        precedence = rank, mark is not None
+        if precedence >= taken.get(row.name, (-1, False)):
+            taken[row.name] = precedence
+            rows[row.name] = row
     return MappingProxyType(rows)
 
 
 def _mark_of(member: Any) -> Mark | None:
-    mark = inspect.getattr_static(member, "__exposed__", None)
+    """The mark on the member itself. That of its class or of a base class says nothing about it."""
+    try:
+        mark = vars(member).get("__exposed__")
+    except TypeError:  # it has no attributes of its own
+        mark = None
     if mark is None and isinstance(member, property):
-        mark = getattr(member.fget, "__exposed__", None)
+        return _mark_of(member.fget)
+    if mark is None and isinstance(member, staticmethod | classmethod):
+        return _mark_of(member.__func__)
     return mark if isinstance(mark, Mark) else None
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gateway.errors import Busy, GatewayError, LinkDown
 from gateway.limits import Limits
 from gateway.protocol.constants import Handler
+from gateway.protocol.netref import Netref
 from gateway.protocol.peer import DEVICE_PROFILE, FEATURES, VERSION, Peer, Request
 from gateway.service.handlers import handle
 from gateway.service.policy import Policy
@@ -39,7 +40,7 @@ _PATH: Final = re.compile(r"(?<![\w.])(?:/[\w.+-]+){2,}")
 class Task:
     """One call of the peer."""
 
-    __slots__ = ("calls", "in_lane", "lane", "request", "waits_for_peer")
+    __slots__ = ("calls", "in_lane", "lane", "request", "result", "waits_for_peer")
 
     def __init__(self, calls: Calls, request: Request, lane: Lane[Task] | None) -> None:
         self.calls = calls
@@ -48,6 +49,8 @@ class Task:
         self.in_lane = False
         self.waits_for_peer = False
         """Its thread is inside a call to the same peer right now."""
+        self.result: Any = None
+        """Held until the answer has left: a proxy that died earlier would be given back in front of it."""
 
     def __call__(self) -> None:
         self.calls.run(self)
@@ -92,7 +95,9 @@ class Calls:
         target = request.target
         if not self._strict or target is None:
             return self.lane
-        return getattr(target.obj, "gateway_lane", None) or target.owner or self.lane  # type: ignore[return-value]
+        # A proxy of a third party would ask its owner for the attribute, and wait.
+        own = None if isinstance(target.obj, Netref) else getattr(target.obj, "gateway_lane", None)
+        return own or target.owner or self.lane  # type: ignore[return-value]
 
     def _enter(self, task: Task) -> Task | None:
         lane = task.lane
@@ -190,7 +195,7 @@ class Calls:
             if request.handler is _INSTANCECHECK:
                 value = self._is_instance(*request.args)
             else:
-                value = handle(self._policy, request.handler, request.args)
+                value = task.result = handle(self._policy, request.handler, request.args)
         except (SystemExit, KeyboardInterrupt) as error:
             self._propagate(error)
             return self._fault(request, error)
@@ -286,7 +291,10 @@ def _without_details(error: BaseException) -> BaseException:
     reference = f"{next(_references):04x}"
     _log.error("[%s] unexpected error in a device", reference, exc_info=error)
     builtin = next(base for base in type(error).__mro__ if base.__module__ == "builtins")
-    text = _PATH.sub("...", _ADDRESS.sub("...", f"{error}"))
+    try:
+        text = _PATH.sub("...", _ADDRESS.sub("...", f"{error}"))
+    except Exception:  # its own code, or an int with too many digits
+        text = ""
     stand_in: BaseException
     try:
         stand_in = builtin(text)

@@ -82,7 +82,16 @@ class Connection:
         self.learn = self._proxies.learn
         # A line without an end of file may still bring answers that were meant for an earlier connection over it.
         first_seq = 0 if channel.ends_with_eof else randrange(2**30)
-        self._peer = Peer(self, self._proxies.make, self._config, limits, Lock(), self._proxies.stand_in, first_seq)
+        self._peer = Peer(
+            self,
+            self._proxies.make,
+            self.note_release,
+            self._config,
+            limits,
+            Lock(),
+            self._proxies.stand_in,
+            first_seq,
+        )
         policy: Policy = DevicePolicy(limits) if strict else SeedPolicy(self._config, limits)
         self._policy = policy
         self.calls = Calls(self, self._peer, policy, limits, strict=strict, config=self._config)
@@ -367,6 +376,11 @@ class Connection:
             return None
         if isinstance(event, Answer):
             slot = self._pending.pop(event.seq, None)
+            if slot is None and self._outbox.unanswered_releases:
+                self._outbox.unanswered_releases -= 1
+            if self._pending or self._outbox.unanswered_releases or self.calls.active:
+                # Nothing of ours will carry the acknowledgement soon, and the peer may have more to say.
+                self._channel.acknowledge()
             return slot.fill(event.value, event.error, event.new) if slot is not None else None
         if event.threads is not None:
             self._bound = True  # a bind_threads peer expects its prefix on everything we send

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
-from contextlib import suppress
 from functools import lru_cache
 from types import MethodType
 from typing import Any, ClassVar
@@ -40,13 +39,6 @@ class BaseNetref(Netref, metaclass=NetrefMeta):
         set_local = object.__setattr__
         set_local(self, "____conn__", conn)
         set_local(self, "____id_pack__", id_pack)
-        set_local(self, "____refcount__", 1)
-
-    def __del__(self) -> None:
-        # A finalizer may run in any thread, with any lock held: noting the release is all it may do.
-        # The attributes are missing in a proxy that was never finished, or when the interpreter is going down.
-        with suppress(AttributeError):
-            self.____conn__.note_release(self.____id_pack__, self.____refcount__)
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:

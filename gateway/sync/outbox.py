@@ -22,7 +22,7 @@ class Outbox:
     message, in front of it, so that they are in the order of the wire.
     """
 
-    __slots__ = ("_channel", "_limits", "_lost", "_messages", "_peer", "_sending", "releases")
+    __slots__ = ("_channel", "_limits", "_lost", "_messages", "_peer", "_sending", "releases", "unanswered_releases")
 
     def __init__(self, channel: Channel, peer: Peer, limits: Limits, lost: Callable[[BaseException], Any]) -> None:
         self._channel = channel
@@ -32,6 +32,8 @@ class Outbox:
         self._messages: deque[bytes] = deque()
         self._sending = Lock()
         self.releases: deque[tuple[IdPack, int]] = deque()
+        self.unanswered_releases = 0
+        """Releases whose answers are still to come; nobody waits for them."""
 
     def send(self, message: bytes) -> None:
         """Send now, or hand over to the thread that is sending.
@@ -86,12 +88,13 @@ class Outbox:
             raise
 
     def _queue_releases(self) -> None:
-        """Turn noted releases into DEL requests; the answers are awaited by nobody."""
+        """Turn noted releases into DEL requests; their answers are awaited by nobody."""
         while True:
             try:
                 id_pack, times = self.releases.popleft()
             except IndexError:
                 return
+            self.unanswered_releases += 1
             self._messages.append(self._peer.release(id_pack, times)[1])
 
     def _check_backlog(self) -> None:

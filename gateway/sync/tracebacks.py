@@ -58,5 +58,6 @@ def _headline(error: BaseException) -> str:
         text = str(error)
     except Exception:
         text = "<exception without a str>"
-    notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", ()) if isinstance(note, str))
+    noted = getattr(error, "__notes__", ())
+    notes = "".join(f"\n{note}" for note in noted if isinstance(note, str)) if isinstance(noted, list | tuple) else ""
     return f"{name}: {text}{notes}\n" if text else f"{name}{notes}\n"

@@ -53,5 +53,5 @@ DIFFERENCES: Final = {
 
 
 def differs(rpc: Any, rule: str) -> bool:
-    """Whether `rpc` is expected to follow this project's side of `rule` instead of stock's."""
-    return rule in DIFFERENCES and rpc.NAME == "ours"
+    """Whether `rpc` is expected to follow this project's side of `rule` instead of stock's; KeyError for no rule."""
+    return bool(DIFFERENCES[rule]) and rpc.NAME == "ours"

@@ -174,7 +174,7 @@ def test_a_slow_callback_of_a_result_does_not_lose_the_result(conn: Any, rpc: An
 
     def slow(result: Any) -> None:
         entered.set()
-        leave.wait(5)
+        leave.wait(1)
 
     result = echo("kept")
     result.add_callback(slow)

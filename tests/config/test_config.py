@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
+from pathlib import Path
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config import MAX_FILE, RESERVED_NAMES, Config, default_path, driver_options, load, nearest, parse
+from gateway import app
+from gateway.config import (
+    MAX_FILE,
+    RESERVED_NAMES,
+    Config,
+    GatewaySection,
+    default_path,
+    driver_options,
+    load,
+    nearest,
+    parse,
+)
 from gateway.errors import ConfigError
 from gateway.limits import Limits
 
@@ -304,3 +319,31 @@ def test_a_damaged_file_is_a_config_or_a_config_error(cut: int, at: int, byte: i
             parse(data, file="x")
         except ConfigError as problem:
             assert str(problem).startswith("x:")
+
+
+# -- the reference page and the example ------------------------------------------------------------------------------
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_reference_page_has_every_key_with_its_default() -> None:
+    page = (ROOT / "docs" / "reference" / "config.md").read_text(encoding="utf-8")
+    for row in dataclasses.fields(Limits):
+        assert f"\n| `{row.name}` | {row.default} |" in page, row.name
+    for key in msgspec.structs.fields(GatewaySection):
+        assert re.search(rf"\n\| `{key.name}` \|", page), key.name
+    assert f'`"{GatewaySection().listen}"`' in page
+
+
+def test_the_example_is_a_config_that_the_drivers_take() -> None:
+    config = load(ROOT / "examples" / "bench.toml")
+    gateway = app.build(config)
+    assert [device.name for device in gateway.devices] == ["psu1", "dmm1", "board"]
+
+
+def test_what_the_example_shows_as_defaults_are_the_defaults() -> None:
+    text = (ROOT / "examples" / "bench.toml").read_text(encoding="utf-8")
+    config = parse(re.sub(r"^# (?=(listen|advertise|log_level) = )", "", text, flags=re.MULTILINE).encode(), file="x")
+    defaults = GatewaySection()
+    assert (config.gateway.listen, config.gateway.advertise) == (defaults.listen, defaults.advertise)
+    assert config.gateway.log_level == defaults.log_level

@@ -29,6 +29,7 @@ ORDINARY: Final = tuple(name for name in CASES if name in vars(cases))
 TRANSPORTS: Final = ("tcp", "unix", "serial")
 START_S: Final = 15.0
 CASE_S: Final = 20.0
+PIP_S: Final = 60.0
 
 
 class Implementation(NamedTuple):
@@ -249,14 +250,16 @@ def why_unavailable(cell: Cell) -> str:
 
 def install_stock_5() -> str:
     """Put stock rpyc 5.3.1 into a folder of its own, once; what pip said if it could not."""
-    if (STOCK_5_SITE / "rpyc").is_dir():
+    if STOCK_5_SITE.is_dir():
         return ""
     STOCK_5_SITE.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=STOCK_5_SITE.parent) as unfinished:
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        command += ["--no-deps", "--target", unfinished, f"rpyc=={STOCK_5}"]
-        pip = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        if pip.returncode:
-            return f"pip can't install rpyc {STOCK_5}: {pip.stderr.strip().splitlines()[-1:]}"
-        shutil.copytree(unfinished, STOCK_5_SITE)
+    unfinished = tempfile.mkdtemp(dir=STOCK_5_SITE.parent)
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    command += ["--no-deps", "--target", unfinished, f"rpyc=={STOCK_5}"]
+    try:
+        subprocess.run(command, capture_output=True, text=True, timeout=PIP_S, check=True)
+    except subprocess.SubprocessError as error:
+        shutil.rmtree(unfinished)
+        return f"pip can't install rpyc {STOCK_5}: {getattr(error, 'stderr', None) or error}".strip()
+    Path(unfinished).rename(STOCK_5_SITE)
     return ""

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import pytest
 from hypothesis import given, settings
@@ -57,30 +57,37 @@ def exactly(value: Any) -> Any:
     return kind, value
 
 
-SCALARS = (
-    st.none()
-    | st.booleans()
-    | st.integers(-60, 170)
-    | st.integers(-5000, 5000)
-    | st.integers()
-    | st.integers(-(10**300), 10**300)
-    | st.floats()
-    | st.complex_numbers()
-    | st.text(st.characters(exclude_categories=["Cs"]))
-    | st.binary()
-    | st.binary(min_size=250, max_size=260)
-    | st.text("aµ", min_size=120, max_size=260)
-    | st.sampled_from([NotImplemented, Ellipsis])
+Values: TypeAlias = st.SearchStrategy[Any]
+SCALARS: Values = st.one_of(
+    st.sampled_from([None, True, False, NotImplemented, Ellipsis]),
+    st.integers(-60, 170),
+    st.integers(-5000, 5000),
+    st.integers(),
+    st.integers(-(10**300), 10**300),
+    st.floats(),
+    st.complex_numbers(),
+    st.text(st.characters(exclude_categories=["Cs"])),
+    st.text("aµ", min_size=120, max_size=260),
+    st.binary(),
+    st.binary(min_size=250, max_size=260),
 )
-RUNS = st.lists(st.integers(-5000, 5000), max_size=40) | st.lists(st.floats(), max_size=40)
-HASHABLE = st.recursive(
-    SCALARS, lambda inner: st.frozensets(inner, max_size=6) | st.lists(inner, max_size=6).map(tuple), max_leaves=15
-)
-VALUES = st.recursive(
-    SCALARS | HASHABLE | RUNS.map(tuple),
-    lambda inner: st.lists(inner, max_size=20).map(tuple) | st.builds(slice, inner, inner, inner),
-    max_leaves=40,
-)
+RUNS: Values = st.one_of(st.lists(st.integers(-5000, 5000), max_size=40), st.lists(st.floats(), max_size=40)).map(tuple)
+
+
+def tuples_of(inner: Values) -> Values:
+    return st.lists(inner, max_size=20).map(tuple)
+
+
+def hashable_around(inner: Values) -> Values:
+    return st.one_of(st.frozensets(inner, max_size=6), tuples_of(inner))
+
+
+def anything_around(inner: Values) -> Values:
+    return st.one_of(tuples_of(inner), st.builds(slice, inner, inner, inner))
+
+
+HASHABLE: Values = st.recursive(SCALARS, hashable_around, max_leaves=15)
+VALUES: Values = st.recursive(st.one_of(SCALARS, RUNS, HASHABLE), anything_around, max_leaves=40)
 
 
 # ------------------------------------------------------------------------------------------------- the same as stock
@@ -248,7 +255,7 @@ def nested(depth: int, core: Any = 1) -> Any:
 
 
 def items_in(value: Any) -> int:
-    """The values in a value, itself included: those of a slice and a set count, the tuple that carries them does not."""
+    """The values in a value, itself included; a slice and a set have those in them, and no tuple around these."""
     if type(value) is slice:
         value = (value.start, value.stop, value.step)
     return 1 + sum(items_in(item) for item in value) if type(value) in {tuple, frozenset} else 1
