@@ -38,10 +38,8 @@ class SocketStream(Stream):
                     chunk = self._recv(size)
                 except BlockingIOError:
                     chunk = self._read_on(size, timeout)
-            elif timeout == 0 or self.wait_readable(timeout):
-                chunk = self._recv(size, _DONTWAIT)
             else:
-                return None
+                chunk = self._recv_within(size, timeout)
         except BlockingIOError:
             return None
         except OSError as error:
@@ -51,6 +49,14 @@ class SocketStream(Stream):
                 "the connection was closed by this side" if self._closed else "the peer closed the connection"
             )
         return chunk
+
+    def _recv_within(self, size: int, timeout: float) -> bytes:
+        """What is here, or comes within less than a tick; BlockingIOError when nothing does."""
+        if timeout > 0:
+            with contextlib.suppress(BlockingIOError):
+                return self._recv(size, _DONTWAIT)
+            self.wait_readable(timeout)
+        return self._recv(size, _DONTWAIT)
 
     def _read_on(self, size: int, timeout: float | None) -> bytes:
         """Go on with a blocking read that SO_RCVTIMEO has interrupted once; BlockingIOError when its time is over."""

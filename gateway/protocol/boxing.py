@@ -21,13 +21,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from itertools import count
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 from weakref import WeakKeyDictionary, ref
 
 from gateway.errors import BadRequest, LimitExceeded, NotFound
 from gateway.limits import Limits
 from gateway.protocol import copies
-from gateway.protocol.brine import NotBrine, dump
+from gateway.protocol.brine import NotBrine, dump, dump_into
 from gateway.protocol.constants import LABEL_COPY, LABEL_LOCAL_REF, LABEL_REMOTE_REF, LABEL_TUPLE, LABEL_VALUE
 from gateway.protocol.netref import IdPack, Netref
 
@@ -37,6 +37,8 @@ _TUPLE = _TUPLE2 + dump(LABEL_TUPLE)
 _LOCAL_REF = _TUPLE2 + dump(LABEL_LOCAL_REF)
 _REMOTE_REF = _TUPLE2 + dump(LABEL_REMOTE_REF)
 _COPY = _TUPLE2 + dump(LABEL_COPY)
+_NAME_MAX: Final = 512
+"""Characters of a class's or module's name, as far as it is kept with a proxy. Python's own have at most a few dozen."""
 
 
 class Loan:
@@ -61,7 +63,7 @@ class Loans:
         self._by_id_pack: dict[IdPack, Loan] = {}
         self._by_identity: dict[int, Loan] = {}
         self._ids = count(1)
-        self._class_ids: WeakKeyDictionary[type, int] = WeakKeyDictionary()
+        self._class_ids: WeakKeyDictionary[type, tuple[str, int]] = WeakKeyDictionary()
         self._foreign_class_ids: dict[tuple[int, str, int], int] = {}
 
     def __len__(self) -> int:
@@ -107,23 +109,21 @@ class Loans:
         if isinstance(obj, Netref):
             name, class_id, instance_id = obj.____id_pack__
             key = (obj.____conn__.token, name, class_id)
+            if len(self._foreign_class_ids) >= self._limits.remote_classes:
+                self._foreign_class_ids.clear()  # a peer of another connection can make up as many as it likes
             own = self._foreign_class_ids.get(key) or self._foreign_class_ids.setdefault(key, next(self._ids))
             return name, own, next(self._ids) if instance_id else 0
         if isinstance(obj, type):
-            return _class_name(obj), self._class_id(obj), 0
-        cls = type(obj)
-        name = obj.__name__ if isinstance(obj, ModuleType) else _class_name(cls)
-        return name, self._class_id(cls), next(self._ids)
+            return *self._class(obj), 0
+        name, class_id = self._class(type(obj))
+        return obj.__name__ if isinstance(obj, ModuleType) else name, class_id, next(self._ids)
 
-    def _class_id(self, cls: type) -> int:
+    def _class(self, cls: type) -> tuple[str, int]:
+        """`(name, class id)`, the same objects for every loan of the class."""
         found = self._class_ids.get(cls)
         if found is None:
-            found = self._class_ids[cls] = next(self._ids)
+            found = self._class_ids[cls] = f"{cls.__module__}.{cls.__name__}", next(self._ids)
         return found
-
-
-def _class_name(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__name__}"
 
 
 class ProxyRef(ref[Netref]):
@@ -165,6 +165,8 @@ class Borrowed:
         self._bury()
         if len(self._refs) >= self._limits.references:
             raise LimitExceeded("references", actual=len(self._refs) + 1, allowed=self._limits.references)
+        if len(id_pack[0]) > _NAME_MAX:
+            raise LimitExceeded("name of a class", actual=len(id_pack[0]), allowed=_NAME_MAX)
         proxy = proxy_for(id_pack)
         made = self._refs[id_pack] = ProxyRef(proxy, self._died)
         made.id_pack, made.times = id_pack, 1
@@ -211,6 +213,8 @@ class Boxing:
         self.loans = Loans(limits, lock or nullcontext())
         self.proxies = Borrowed(limits, released)
         self.copies = False
+        self.imports = True
+        """Whether an array of the peer may make this side import numpy."""
 
     def box(self, value: Any, owner: object = None, *, room: int | None = None) -> bytes:
         """The brine bytes of the box around `value`; what is lent for it is noted to belong to `owner`.
@@ -218,8 +222,10 @@ class Boxing:
         `room` is how many bytes it may take, by default a whole frame. Raises brine.Unencodable for a value that can't
         be encoded, LimitExceeded for one that is too large and for one reference too many; then nothing is lent.
         """
+        pieces = [_VALUE]
         try:
-            return self._fitting(_VALUE + dump(value, self._limits), room)
+            dump_into(value, pieces, self._limits)
+            return self._fitting(b"".join(pieces), room)
         except NotBrine:
             pass
         lent: list[IdPack] = []
@@ -275,7 +281,7 @@ class Boxing:
         if label == LABEL_TUPLE and type(value) is tuple:
             return tuple([self.unbox(item, new) for item in value])
         if label == LABEL_COPY and self.copies and type(value) is tuple and len(value) == 2:
-            return copies.rebuild(value[0], self.unbox(value[1], new), self._limits)
+            return copies.rebuild(value[0], self.unbox(value[1], new), self._limits, imports=self.imports)
         raise BadRequest(f"no such box: label {label!r:.50} around {type(value).__name__}")
 
     def _receive(self, id_pack: IdPack, new: list[Netref]) -> Netref:

@@ -18,9 +18,9 @@ Numbers are big-endian; 07, 09, 1c to 1f and f0 to ff are not assigned. Only val
 namedtuple, an IntEnum or a subclass of str is not. A length may be written longer than it need be, a decimal may not.
 
 This is the hot path, so the bounds of `Limits` cost a small message nothing: `levels` says how much may still open, and
-a tuple for which it is too low has to ask `_enter`. Decoding starts with `limits.nesting` where a message is too short
-for more than `limits.items` values; in a longer one with 0, and goes below, so that each tuple asks and is counted.
-Encoding starts with `_BITS`, of which a tuple takes 2, 4 or 8 by its length; what does not fit starts again, from 0.
+a tuple for which it is too low asks `_enter`. Decoding starts with `limits.nesting` where a message is too short for
+more than `limits.items` values; in a longer one with 0, and goes below, so that all are counted (sets and long ints
+as several values). Encoding starts with `_BITS`, of which a tuple takes 2, 4 or 8; what is over starts again from 0.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ import sys
 from array import array
 from collections.abc import Iterable
 from math import prod
+from types import ModuleType
 from typing import Any, Final
 
 from gateway.errors import BadRequest, LimitExceeded
@@ -33,6 +34,8 @@ _DTYPE: Final = re.compile(r"[<>|][biufcMmSU][0-9]{1,9}(\[[0-9]*[A-Za-z]+\])?")
 _LONG: Final = {"f": 8, "c": 16}
 """Items of these kinds that are larger hold padding, which is whatever the memory held before: they go as this size."""
 _DIMENSIONS: Final = 32
+_COLLISIONS: Final = 32
+"""Keys that share their hash with another one. Few do by chance (-1 and -2); each costs a comparison with all others."""
 _SIMPLE: Final = frozenset({str, int, bytes, float, bool, type(None)})
 
 
@@ -62,8 +65,11 @@ def _without_padding(value: Any) -> Any:
     return value if value.itemsize <= size else value.astype(f"{value.dtype.kind}{size}")
 
 
-def rebuild(kind: Any, data: Any, limits: Limits) -> Any:
-    """The container or array of `(kind, data)`. Raises BadRequest or LimitExceeded for what `take` never makes."""
+def rebuild(kind: Any, data: Any, limits: Limits, *, imports: bool = True) -> Any:
+    """The container or array of `(kind, data)`. Raises BadRequest or LimitExceeded for what `take` never makes.
+
+    `imports`: numpy may be imported for an array. A client wants that; a gateway imports nothing because a peer says so.
+    """
     try:
         if kind == "list" and type(data) is tuple:
             return list(data)
@@ -82,7 +88,7 @@ def rebuild(kind: Any, data: Any, limits: Limits) -> Any:
             return value
         if kind == "ndarray" and type(data) is tuple:
             dtype, shape, raw = data
-            return _array(dtype, shape, raw)
+            return _array(dtype, shape, raw, limits, imports)
     except (TypeError, ValueError) as error:
         raise BadRequest(f"a {kind!r:.20} by value can't be rebuilt: {error}") from None
     raise BadRequest(f"no such container by value: {kind!r:.50}")
@@ -98,19 +104,30 @@ def _hashable(keys: tuple[Any, ...], limits: Limits) -> tuple[Any, ...]:
         raise LimitExceeded("unordered_items", actual=len(keys), allowed=limits.unordered_items)
     if not _all_values(keys):
         raise BadRequest("a key of a container by value must be an immutable value")
+    if len(keys) - len({*map(hash, keys)}) > _COLLISIONS:
+        raise BadRequest("too many keys of a container by value have the same hash")
     return keys
 
 
-def _array(dtype: Any, shape: Any, raw: Any) -> Any:
+def _array(dtype: Any, shape: Any, raw: Any, limits: Limits, imports: bool) -> Any:
     if type(dtype) is not str or not _DTYPE.fullmatch(dtype) or type(raw) is not bytes or type(shape) is not tuple:
         raise BadRequest(f"an array by value is (dtype, shape, bytes), not ({dtype!r:.30}, {shape!r:.30}, ...)")
     if len(shape) > _DIMENSIONS or not all(type(size) is int and size >= 0 for size in shape):
         raise BadRequest(f"an array by value has no shape {shape!r:.80}")
+    if 0 in shape and prod(size or 1 for size in shape) > limits.items:
+        raise BadRequest(f"an array by value without items has no shape {shape!r:.80}: as a list it would be huge")
+    numpy = sys.modules.get("numpy") or (_imported() if imports else None)
+    if numpy is None:
+        return _nested(_items(dtype, raw), shape)
+    return numpy.frombuffer(raw, numpy.dtype(dtype)).reshape(shape).copy()
+
+
+def _imported() -> ModuleType | None:
     try:
         import numpy
     except ImportError:
-        return _nested(_items(dtype, raw), shape)
-    return numpy.frombuffer(raw, numpy.dtype(dtype)).reshape(shape).copy()
+        return None
+    return numpy
 
 
 def _items(dtype: str, raw: bytes) -> list[Any]:

@@ -37,11 +37,12 @@ def frame(data: bytes, limits: Limits, *, compress: bool = False) -> bytes:
             raise LimitExceeded("inflated", actual=len(data), allowed=limits.inflated)
         deflated = zlib.compress(data, 1)
         if len(deflated) < len(data):
-            return _checked_header(deflated, 1, limits) + deflated + TERMINATOR
-    return _checked_header(data, 0, limits) + data + TERMINATOR
+            return b"".join((header(deflated, limits, flag=1), deflated, TERMINATOR))
+    return b"".join((header(data, limits), data, TERMINATOR))
 
 
-def _checked_header(data: bytes, flag: int, limits: Limits) -> bytes:
+def header(data: bytes, limits: Limits, *, flag: int = 0) -> bytes:
+    """What goes before `data`; TERMINATOR goes after it. Raises LimitExceeded."""
     size = len(data)
     if size > limits.frame:
         raise LimitExceeded("frame", actual=size, allowed=limits.frame)
@@ -103,6 +104,9 @@ class FrameDecoder:
     def next_message(self) -> bytes | None:
         """The next message's data, inflated, or None until more bytes came."""
         while self._available() >= self._wanted:
+            if self._tail and self._available() == self._wanted > OVERHEAD:
+                data, flag = self._take_gathered()
+                return self._inflate(data) if flag else data
             if self._tail:
                 self._join()
             start = self._pos + HEADER_SIZE
@@ -115,10 +119,7 @@ class FrameDecoder:
             end = start + length
             if end >= len(self._buffer):
                 continue
-            if self._buffer[end] != 0x0A:
-                raise ProtocolError(
-                    f"frame ends in 0x{self._buffer[end]:02x}, not 0x0a; bytes were lost or it is no RPyC peer"
-                )
+            _check_terminator(self._buffer[end])
             data = self._buffer[start:end]
             self._pos = end + 1
             self._wanted = HEADER_SIZE
@@ -128,6 +129,19 @@ class FrameDecoder:
 
     def _available(self) -> int:
         return len(self._buffer) - self._pos + self._tail_size
+
+    def _take_gathered(self) -> tuple[bytes, int]:
+        """`(data, flag)` of the frame that is all there is, its header checked before: a large one is copied once."""
+        *middle, last = self._tail
+        _check_terminator(last[-1])
+        flag = self._buffer[self._pos + HEADER_SIZE - 1]
+        first = memoryview(self._buffer)[self._pos + HEADER_SIZE :]
+        data = b"".join((first, *middle, memoryview(last)[:-1]))
+        self._buffer = b""
+        self._pos = self._tail_size = 0
+        self._tail.clear()
+        self._wanted = HEADER_SIZE
+        return data, flag
 
     def _join(self) -> None:
         self._buffer = b"".join((memoryview(self._buffer)[self._pos :], *self._tail))
@@ -147,3 +161,8 @@ class FrameDecoder:
         if not inflater.eof or inflater.unused_data:
             raise ProtocolError(f"frame of {len(data)} bytes is not exactly one zlib stream")
         return inflated
+
+
+def _check_terminator(byte: int) -> None:
+    if byte != 0x0A:
+        raise ProtocolError(f"frame ends in 0x{byte:02x}, not 0x0a; bytes were lost or it is no RPyC peer")

@@ -29,6 +29,8 @@ DEVICE_PROFILE: Final = "device-profile"
 COPIES: Final = "copies"
 """Feature: understands containers and arrays by value."""
 FEATURES: Final = frozenset({COPIES})
+_FEATURES: Final = 64
+"""Features of a peer that are looked at."""
 
 _HANDLERS: Final = {int(handler): (handler, SCHEMAS[handler]) for handler in Handler}
 _DEL: Final = int(Handler.DEL)
@@ -109,7 +111,9 @@ class Peer:
     def request_boxed(self, handler: int, box: bytes, threads: tuple[int, int] | None = None) -> tuple[int, bytes]:
         """The same with arguments that are a box already."""
         seq = next(self._sequence)
-        return seq, self._encode(REQUEST, seq, b"\x11" + encode_int(handler) + box, threads)
+        # Joined once: an argument may be megabytes.
+        message = b"".join((self._heads[REQUEST], encode_int(seq), b"\x11", encode_int(handler), box))
+        return seq, message if threads is None else THREADS.pack(*threads) + message
 
     def box_prefix(self, target: Netref, values: tuple[str, ...], more: int) -> bytes:
         """What an argument box begins with: the target and `values`; `more` boxes are to follow."""
@@ -119,7 +123,7 @@ class Peer:
     def call_boxed(self, prefix: bytes, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """The whole argument box of a call."""
         box = self.boxing.box
-        return prefix + box(args) + (box(tuple(kwargs.items())) if kwargs else b"\x11\x51\x02")
+        return b"".join((prefix, box(args), box(tuple(kwargs.items())) if kwargs else b"\x11\x51\x02"))
 
     def reply(self, seq: int, value: Any, owner: object = None, threads: tuple[int, int] | None = None) -> bytes:
         """The answer to request `seq`; a value that can't be encoded or is too large becomes that call's error."""
@@ -212,9 +216,10 @@ class Peer:
 
         Containers go by value where both ends understand it and one of them serves under the device policy.
         """
-        self.features = frozenset(feature for feature in features if type(feature) is str and len(feature) < 50)
+        self.features = frozenset(feature for feature in features[:_FEATURES] if type(feature) is str)
         both = self.features & ours
         self.boxing.copies = version >= VERSION and COPIES in both and DEVICE_PROFILE in self.features | ours
+        self.boxing.imports = DEVICE_PROFILE not in ours
 
     def forget(self) -> None:
         """Let go of everything that belongs to the peer. The Peer is of no use afterwards."""

@@ -22,6 +22,7 @@ _log: Final = logging.getLogger(__name__)
 
 DEFAULT_URL: Final = "tcp://127.0.0.1:18871"
 _CLOSE_S: Final = 1.0
+_LOCAL: Final = "local"
 
 
 class Server:
@@ -47,7 +48,9 @@ class Server:
         self._limits = limits or Limits()
         self._strict = strict
         self._listener: Listener | None = None
-        self._connections: dict[Connection, str] = {}
+        self._connections: set[Connection] = set()
+        self._admitted: Counter[str] = Counter()
+        """Peers by host, from their acceptance on: a connection comes about a little later, in a worker."""
         self._changed = Condition(RLock())
         self._closed = False
         self._ended = Event()
@@ -79,7 +82,12 @@ class Server:
         return len(self._connections)
 
     def start(self) -> None:
-        """Listen; returns once peers can connect. Raises ConfigError where `url` can't be listened at."""
+        """Listen; returns once peers can connect.
+
+        Raises ConfigError where `url` can't be listened at, LinkDown if the server was closed: that is for good.
+        """
+        if self._closed:
+            raise LinkDown(f"the server at {redacted(self.url)} was closed; make a new one")
         if self._listener is not None:
             return
         self._listener = listen(self._url, limits=self._limits)
@@ -98,7 +106,9 @@ class Server:
 
     def serve_channel(self, channel: Channel) -> Connection:
         """Serve one peer over a channel that is open already, such as standard input and output."""
-        conn = self._connection(channel, "local")
+        with self._changed:
+            self._admitted[_LOCAL] += 1
+        conn = self._connection(channel, _LOCAL)
         self._begin(conn)
         return conn
 
@@ -147,31 +157,48 @@ class Server:
             self._accept()
 
     def _admit(self, channel: Channel, host: str) -> None:
-        """Begin a connection, unless there are too many."""
+        """Have a worker begin a connection, unless there are too many. Making its service may take time."""
         with self._changed:
-            total, own = len(self._connections), Counter(self._connections.values())[host]
+            total, own = self._admitted.total(), self._admitted[host]
             if total < self._limits.connections and own < self._limits.connections_per_host:
-                conn = self._connection(channel, host)
-                WORKERS.submit(self._begin, conn)
+                self._admitted[host] += 1
+                WORKERS.submit(self._welcome, channel, host)
                 return
         channel.close()
         _log.warning("refused a connection from %s: it has %d, all have %d", host, own, total)
 
+    def _welcome(self, channel: Channel, host: str) -> None:
+        try:
+            conn = self._connection(channel, host)
+        except Exception:
+            _log.exception("no connection for a peer from %s: making its service failed", host)
+        else:
+            self._begin(conn)
+
     def _connection(self, channel: Channel, host: str) -> Connection:
+        """A connection for an admitted peer. Raises what making its service raises; the channel is closed then."""
         config = {**self._config, "endpoints": channel.endpoints}
         if self._strict:
             config["sync_request_timeout"] = self._callback_time(config.get("sync_request_timeout"))
-        conn = Connection(instance_of(self._service), channel, config, limits=self._limits, strict=self._strict)
-        conn.on_lost.append(self._forget)
+        try:
+            conn = Connection(instance_of(self._service), channel, config, limits=self._limits, strict=self._strict)
+        except BaseException:
+            channel.close()
+            self._dismiss(host)
+            raise
+        conn.on_lost.append(lambda conn: self._forget(conn, host))
         conn.on_exit = self._end_by
         with self._changed:
-            self._connections[conn] = host
+            self._connections.add(conn)
         return conn
 
     def _callback_time(self, configured: float | None) -> float:
         return min(configured or self._limits.callback_s, self._limits.callback_s)
 
     def _begin(self, conn: Connection) -> None:
+        if self._closed:  # since it was admitted, so that `close` did not see it
+            conn.abandon(LinkDown("the server closed"))
+            return
         try:
             conn.local_root.on_connect(conn)
         except Exception as error:
@@ -180,13 +207,18 @@ class Server:
             conn.abandon(LinkDown("the service refused the connection"))
             return
         REACTOR.add(conn, LINGER_S, serve_now=True)
-        if self._closed:
-            conn.close()
 
-    def _forget(self, conn: Connection) -> None:
+    def _forget(self, conn: Connection, host: str) -> None:
         with self._changed:
-            self._connections.pop(conn, None)
+            self._connections.discard(conn)
+            self._dismiss(host)
             self._changed.notify_all()
+
+    def _dismiss(self, host: str) -> None:
+        with self._changed:
+            self._admitted[host] -= 1
+            if not self._admitted[host]:
+                del self._admitted[host]
 
     def _end_by(self, error: BaseException) -> None:
         self._exit = error

@@ -168,7 +168,8 @@ _tables: WeakKeyDictionary[type, Mapping[str, Exposure]] = WeakKeyDictionary()
 def _build(cls: type) -> Mapping[str, Exposure]:
     members: dict[str, tuple[int, Any]] = {}
     for rank, base in enumerate(reversed(cls.__mro__)):
-        members.update((name, (rank, None)) for name in inspect.get_annotations(base))
+        for name in inspect.get_annotations(base):
+            members.setdefault(name, (rank, None))
         members.update((name, (rank, member)) for name, member in vars(base).items())
     rows: dict[str, Exposure] = {}
     taken: dict[str, tuple[int, bool]] = {}

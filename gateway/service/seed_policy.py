@@ -16,7 +16,7 @@ from __future__ import annotations
 import itertools
 import pickle
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from gateway.limits import Limits
 from gateway.protocol.netref import BUILTIN_CLASSES, IdPack, Methods, Netref, methods_of
@@ -35,7 +35,22 @@ class SeedPolicy(Policy):
 
     def get(self, obj: Any, name: str) -> Any:
         hook = _hook(obj, "_rpyc_getattr")
-        return hook(obj, name) if hook else getattr(obj, self._allowed(obj, name, "allow_getattr"))
+        if hook:
+            return hook(obj, name)
+        candidates = self._candidates(name, "allow_getattr")
+        failure: AttributeError | None = None
+        for attribute in candidates:
+            there = _has(obj, attribute)
+            if there is not False:
+                try:
+                    return getattr(obj, attribute)
+                except AttributeError as error:
+                    if there:
+                        raise
+                    failure = failure or error
+        if name not in candidates:
+            raise self._denial(name, "allow_getattr")
+        raise failure or AttributeError(f"{type(obj).__name__!r} object has no attribute {name!r}")
 
     def set(self, obj: Any, name: str, value: Any) -> None:
         hook = _hook(obj, "_rpyc_setattr")
@@ -129,28 +144,37 @@ class SeedPolicy(Policy):
 
     def _allowed(self, obj: Any, name: str, permission: str) -> str:
         """The attribute that `name` stands for. Raises AttributeError where no rule lets it through."""
+        candidates = self._candidates(name, permission)
+        for attribute in candidates:
+            there = _has(obj, attribute)
+            if there or (there is None and hasattr(obj, attribute)):
+                return attribute
+        if name in candidates:
+            return name
+        raise self._denial(name, permission)
+
+    def _candidates(self, name: str, permission: str) -> tuple[str, ...]:
+        """The attributes that `name` may stand for, the best first; a prefixed one must exist to count."""
         config = self._config
-        if config[permission]:
-            prefix = config["exposed_prefix"] if config["allow_exposed_attrs"] else None
-            allowed = (
-                (prefix is not None and name.startswith(prefix))
-                or (config["allow_safe_attrs"] and name in config["safe_attrs"])
-                or (config["allow_public_attrs"] and not name.startswith("_"))
-                or config["allow_all_attrs"]
-            )
-            prefixed = prefix is not None and _has(obj, prefix + name)
-            if allowed and not (prefixed and not _has(obj, name)):
-                return name
-            if prefixed:
-                return prefix + name  # type: ignore[operator,no-any-return]
-        raise AttributeError(
+        if not config[permission]:
+            raise self._denial(name, permission)
+        prefix = config["exposed_prefix"] if config["allow_exposed_attrs"] else None
+        allowed = (
+            (prefix is not None and name.startswith(prefix))
+            or (config["allow_safe_attrs"] and name in config["safe_attrs"])
+            or (config["allow_public_attrs"] and not name.startswith("_"))
+            or config["allow_all_attrs"]
+        )
+        if prefix is None:
+            return (name,) if allowed else ()
+        return (name, prefix + name) if allowed else (prefix + name,)
+
+    def _denial(self, name: str, permission: str) -> AttributeError:
+        return AttributeError(
             f"cannot access {name!r}: the server's config lets only exposed names through"
-            if config[permission]
+            if self._config[permission]
             else f"cannot access {name!r}: the server's config has {permission} off"
         )
-
-
-_MISSING: Final = object()
 
 
 def _hook(obj: Any, name: str) -> Callable[..., Any] | None:
@@ -158,20 +182,20 @@ def _hook(obj: Any, name: str) -> Callable[..., Any] | None:
     return None if isinstance(obj, Netref) else getattr(type(obj), name, None)
 
 
-def _has(obj: Any, name: str) -> bool:
-    """Whether the attribute is there, without running a property: a property may be a reading of the hardware."""
-    if isinstance(obj, Netref):
-        return _proxy_has(obj, name)
-    if hasattr(type(obj), name):
+def _has(obj: Any, name: str) -> bool | None:
+    """Whether the attribute is there, without running a property: a property may be a reading of the hardware.
+
+    None where only asking for it can tell: a class that makes its attributes up, a proxy of a third party.
+    """
+    cls = type(obj)
+    if hasattr(cls, name):
         return True
+    if isinstance(obj, Netref):
+        return None
     try:
         if name in object.__getattribute__(obj, "__dict__"):
             return True
     except AttributeError:
         pass
-    return hasattr(obj, name) if isinstance(obj, type) or hasattr(type(obj), "__getattr__") else False
-
-
-def _proxy_has(proxy: Netref, name: str) -> bool:
-    """A proxy passed on to a second connection: its owner's policy decides, and its owner is asked once."""
-    return hasattr(type(proxy), name) or hasattr(proxy, name)
+    makes_up = hasattr(cls, "__getattr__") or getattr(cls, "__getattribute__", None) is not object.__getattribute__
+    return None if makes_up else False

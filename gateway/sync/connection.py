@@ -12,7 +12,7 @@ import itertools
 import logging
 from collections.abc import Callable, Sequence
 from random import randrange
-from threading import Lock, Thread, get_ident
+from threading import Event, Lock, Thread, get_ident
 from time import monotonic
 from typing import Any, Final, Self
 
@@ -142,9 +142,10 @@ class Connection:
         try:
             if self._config["before_closed"] is not None:
                 self._config["before_closed"](self.root)
-            self._outbox.send(self._peer.request(Handler.CLOSE, (), self._own_threads())[1])
+            deadline = monotonic() + _CLOSE_S
+            self._say_goodbye(deadline)
             if self._channel.ends_with_eof:
-                self._await_end(monotonic() + _CLOSE_S)
+                self._await_end(deadline)
         except (EOFError, TimeoutError):
             pass
         except Exception:
@@ -410,13 +411,19 @@ class Connection:
         return "serve" if self._channel.buffered else "watch"
 
     def housekeep(self, now: float) -> None:
-        """Called now and then by the reactor: give back what finalizers noted, end a frame that stands still."""
-        try:
-            self._outbox.flush_releases()
-        except LinkDown:
-            return
+        """Called now and then by the reactor: give back what finalizers noted, end a frame that stands still.
+
+        It may not wait for this peer, or all others would: workers do what can take time.
+        """
+        if self._releases:
+            WORKERS.submit(self._give_back)
         if self._channel.stalled(now):
-            self._lose(ProtocolError(f"a begun frame made no progress for {self._limits.progress_s:g} s"))
+            error = ProtocolError(f"a begun frame made no progress for {self._limits.progress_s:g} s")
+            WORKERS.submit(self._lose, error)
+
+    def _give_back(self) -> None:
+        with contextlib.suppress(LinkDown):
+            self._outbox.flush_releases()
 
     @property
     def peer_lists_exactly(self) -> bool:
@@ -437,6 +444,19 @@ class Connection:
     def abandon(self, reason: LinkDown) -> None:
         """End the connection without a word to the peer."""
         self._lose(reason)
+
+    def _say_goodbye(self, deadline: float) -> None:
+        """Send CLOSE. By a worker: a peer that takes nothing holds up a sender for longer than `close` may last."""
+        message = self._peer.request(Handler.CLOSE, (), self._own_threads())[1]
+        sent = Event()
+
+        def send() -> None:
+            with contextlib.suppress(LinkDown):
+                self._outbox.send(message)
+            sent.set()
+
+        WORKERS.submit(send)
+        sent.wait(max(0.0, deadline - monotonic()))
 
     def _await_end(self, deadline: float) -> None:
         """Read on until the peer's end of file: closing earlier could reset the connection under what is on its way."""

@@ -176,8 +176,11 @@ class Reactor:
 
     def _settle(self, conn: Connection) -> None:
         """Watch an active connection again if nobody reads it."""
+        if conn.closed:  # possibly before we could be told
+            self._drop(conn)
+            return
         wanted = conn.wants_reading
-        if conn.closed or conn in self._dispatched or wanted == "wait":
+        if conn in self._dispatched or wanted == "wait":
             return
         if wanted == "serve":
             self._dispatch(conn)

@@ -100,15 +100,19 @@ class Reading:
             self._lock.release()
 
     def _follow(self, slot: Slot, deadline: float | None) -> None:
-        slot.wake = Lock()
-        slot.wake.acquire()
+        if slot.wakes is None:
+            slot.wakes = []
+        wake = Lock()
+        wake.acquire()
+        slot.wakes.append(wake)
         self._followers.append(slot)
         try:
             # Both may have happened before this slot was in the list: look once more, then sleep.
             if not slot.done and not slot.inbox and self._lock.locked():
-                slot.wake.acquire(timeout=-1 if deadline is None else max(0.0, deadline - monotonic()))
+                wake.acquire(timeout=-1 if deadline is None else max(0.0, deadline - monotonic()))
         finally:
             self._followers.remove(slot)
+            slot.wakes.remove(wake)
 
     def _pass_on(self) -> None:
         if not self._lock.locked():
@@ -129,7 +133,8 @@ class Reading:
         """While this thread waits for `slot`, calls of the peer may be run by it (nested_callbacks, bind_threads)."""
         thread = get_ident()
         outer = self._expecting.get(thread)
-        slot.inbox = deque()
+        if slot.inbox is None:
+            slot.inbox = deque()
         self._expecting[thread] = slot
         try:
             yield
@@ -138,8 +143,8 @@ class Reading:
                 del self._expecting[thread]
             else:
                 self._expecting[thread] = outer
-            for task in slot.inbox:
-                WORKERS.submit(task)
+            while slot.inbox:
+                WORKERS.submit(slot.inbox.popleft())
 
     def hand_over(self, task: Task) -> bool:
         """Give a call that is addressed to one of the waiting threads (bind_threads) to that thread."""

@@ -24,8 +24,8 @@ class Slot:
     failure: Exception | None = None
     new: Sequence[Any] = ()
     """Proxies in the answer whose class must be asked for before it is handed out."""
-    wake: Lock | None = None
-    """Held by the waiting thread while it sleeps; released to wake it."""
+    wakes: list[Lock] | None = None
+    """Held by the waiting threads while they sleep; released to wake them. Only an AsyncResult has several."""
     led = False
     """Its waiting thread has read the channel, and so also given the reading back."""
     inbox: deque[Any] | None = None
@@ -41,11 +41,11 @@ class Slot:
         return None
 
     def rouse(self) -> None:
-        """Wake the waiting thread, if it sleeps."""
-        wake = self.wake
-        if wake is not None:
-            with suppress(RuntimeError):  # it was woken already and hasn't looked yet
-                wake.release()
+        """Wake the waiting threads, if they sleep."""
+        if self.wakes is not None:
+            for wake in tuple(self.wakes):
+                with suppress(RuntimeError):  # it was woken already and hasn't looked yet
+                    wake.release()
 
 
 class AsyncResult(Slot):
@@ -58,6 +58,7 @@ class AsyncResult(Slot):
         self._expires_at: float | None = None
         self._waiters = 0
         self._lock = Lock()
+        self.wakes = []
 
     def __repr__(self) -> str:
         if self.done:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -248,6 +249,7 @@ def why_unavailable(cell: Cell) -> str:
     return ""
 
 
+@cache
 def install_stock_5() -> str:
     """Put stock rpyc 5.3.1 into a folder of its own, once; what pip said if it could not."""
     if STOCK_5_SITE.is_dir():
@@ -260,6 +262,7 @@ def install_stock_5() -> str:
         subprocess.run(command, capture_output=True, text=True, timeout=PIP_S, check=True)
     except subprocess.SubprocessError as error:
         shutil.rmtree(unfinished)
-        return f"pip can't install rpyc {STOCK_5}: {getattr(error, 'stderr', None) or error}".strip()
+        complaint = str(getattr(error, "stderr", None) or error).splitlines()[0]
+        return f"pip can't install rpyc {STOCK_5}: {complaint}"
     Path(unfinished).rename(STOCK_5_SITE)
     return ""

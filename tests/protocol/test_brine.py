@@ -57,6 +57,28 @@ def exactly(value: Any) -> Any:
     return kind, value
 
 
+def nested(depth: int, core: Any = 1) -> Any:
+    value = core
+    for _ in range(depth):
+        value = (value,)
+    return value
+
+
+def items_in(value: Any) -> int:
+    """The values in a value, itself included; a slice and a set have those in them, and no tuple around these."""
+    if type(value) is slice:
+        value = (value.start, value.stop, value.step)
+    return 1 + sum(items_in(item) for item in value) if type(value) in {tuple, frozenset} else 1
+
+
+def depth_of(value: Any) -> int:
+    if type(value) is slice:
+        value = (value.start, value.stop, value.step)
+    if type(value) not in {tuple, frozenset} or not value:
+        return 0
+    return 1 + max(depth_of(item) for item in value)
+
+
 Values: TypeAlias = st.SearchStrategy[Any]
 SCALARS: Values = st.one_of(
     st.sampled_from([None, True, False, NotImplemented, Ellipsis]),
@@ -119,7 +141,8 @@ def test_counting_the_items_changes_no_byte_and_no_value(value: Any) -> None:
     data = dump(value)
     counted = replace(DEFAULT, items=max(1, items_in(value)), nesting=max(1, depth_of(value)))
     assert dump(value, counted) == data
-    assert exactly(load(data, 0, replace(counted, items=10 * counted.items))) == exactly(value)
+    # Sets and long ints count as several values when they are read.
+    assert exactly(load(data, 0, replace(counted, items=50 * counted.items))) == exactly(value)
 
 
 @settings(deadline=None)
@@ -145,7 +168,9 @@ def test_large_bytes_are_appended_without_a_copy() -> None:
 
 
 @pytest.mark.parametrize("number", [-2049, -2048, -49, -48, -1, 0, 159, 160, 4095, 4096])
-@pytest.mark.parametrize("shape", [lambda n: n, lambda n: (n,), lambda n: (n,) * 20, lambda n: frozenset((n,))])
+@pytest.mark.parametrize(
+    "shape", [int, lambda n: (n,), lambda n: (n,) * 20, lambda n: frozenset((n,))], ids=["bare", "single", "run", "set"]
+)
 def test_ints_at_the_edges_of_their_tables_are_the_same_wherever_they_stand(number: int, shape: Any) -> None:
     assert dump(shape(number)) == stock.dump(shape(number))
     assert load(dump(shape(number))) == shape(number)
@@ -205,18 +230,18 @@ class Silent:
 
 
 NO_BRINE = [Point(1, 2), Level.LOW, Text("x"), Reading(1.0), [], {}, set(), bytearray(b"x"), object, print, Silent()]
-AROUND: list[Any] = [
-    lambda value: value,
-    lambda value: (value,),
-    lambda value: (1, value),
-    lambda value: (1.0,) * 10 + (value,),
-    lambda value: ((((((((((value,),),),),),),),),),),
-    lambda value: slice(None, value, None),
-    lambda value: (None,) * 300 + (value,),
-]
+AROUND: dict[str, Any] = {
+    "bare": lambda value: value,
+    "single": lambda value: (value,),
+    "pair": lambda value: (1, value),
+    "after a run": lambda value: (1.0,) * 10 + (value,),
+    "deep": lambda value: nested(10, value),
+    "slice": lambda value: slice(None, value, None),
+    "long tuple": lambda value: (None,) * 300 + (value,),
+}
 
 
-@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize("around", AROUND.values(), ids=AROUND.keys())
 @pytest.mark.parametrize("value", NO_BRINE, ids=lambda value: type(value).__name__)
 def test_what_is_not_exactly_a_brine_type_goes_by_reference(value: Any, around: Any) -> None:
     assert not dumpable(around(value))
@@ -247,33 +272,11 @@ def digits_of_the_interpreter(limit: int) -> Iterator[None]:
         sys.set_int_max_str_digits(before)
 
 
-def nested(depth: int, core: Any = 1) -> Any:
-    value = core
-    for _ in range(depth):
-        value = (value,)
-    return value
-
-
-def items_in(value: Any) -> int:
-    """The values in a value, itself included; a slice and a set have those in them, and no tuple around these."""
-    if type(value) is slice:
-        value = (value.start, value.stop, value.step)
-    return 1 + sum(items_in(item) for item in value) if type(value) in {tuple, frozenset} else 1
-
-
-def depth_of(value: Any) -> int:
-    if type(value) is slice:
-        value = (value.start, value.stop, value.step)
-    if type(value) not in {tuple, frozenset} or not value:
-        return 0
-    return 1 + max(depth_of(item) for item in value)
-
-
-@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize("around", AROUND.values(), ids=AROUND.keys())
 @pytest.mark.parametrize(
     "value",
     ["\ud800", "ok \udfff", 10**4300, -(10**4300), 10**100_000, nested(65)],
-    ids=lambda value: type(value).__name__,
+    ids=["surrogate", "surrogate at the end", "digits", "negative digits", "very many digits", "nesting"],
 )
 def test_a_value_that_cannot_be_sent_is_an_error_of_its_own(value: Any, around: Any) -> None:
     out = [b"kept"]
@@ -315,19 +318,17 @@ def test_the_interpreters_own_limit_of_digits_does_not_leak() -> None:
         dump(1 << 100_000_000, limits)
 
 
-def test_nesting_is_bounded_alike_in_both_directions() -> None:
-    for depth in (1, 5, 8, 9, 64):
-        limits = replace(DEFAULT, nesting=depth)
-        for core in (1, (), frozenset(), slice):
-            inner = nested(depth) if core is not slice else nested(depth - 1, slice(1, 2, 3))
-            if core is not slice:
-                inner = nested(depth, core)
-            assert exactly(load(dump(inner, limits), 0, limits)) == exactly(inner)
-            with pytest.raises(Unencodable):
-                dump((inner,), limits)
-            with pytest.raises(LimitExceeded) as caught:
-                load(dump((inner,)), 0, limits)
-            assert (caught.value.what, caught.value.allowed) == ("nesting", depth)
+@pytest.mark.parametrize("depth", [1, 5, 8, 9, 64])
+@pytest.mark.parametrize("core", [1, (), frozenset(), slice(1, 2, 3), frozenset((1,))], ids=repr)
+def test_nesting_is_bounded_alike_in_both_directions(depth: int, core: Any) -> None:
+    limits = replace(DEFAULT, nesting=depth)
+    deepest = nested(depth - depth_of(core), core)
+    assert exactly(load(dump(deepest, limits), 0, limits)) == exactly(deepest)
+    with pytest.raises(Unencodable):
+        dump((deepest,), limits)
+    with pytest.raises(LimitExceeded) as caught:
+        load(stock.dump((deepest,)), 0, limits)
+    assert (caught.value.what, caught.value.actual, caught.value.allowed) == ("nesting", depth + 1, depth)
 
 
 def test_a_set_is_a_level_too() -> None:
@@ -384,7 +385,9 @@ def test_a_value_that_shares_its_items_ends_soon() -> None:
     assert dumpable(value)
     assert dumpable(slices)
     assert not dumpable((value, []))
-    for shared in (value, slices, ((1.0,) * 200_000,) * 200_000, (("x",) * 255,) * 2000):
+    floats = tuple([1.0] * 200_000)
+    texts = tuple(["x"] * 255)
+    for shared in (value, slices, tuple([floats] * 200_000), tuple([texts] * 2000)):
         with pytest.raises(Unencodable):
             dump(shared)
 
@@ -519,10 +522,10 @@ def test_nothing_is_allocated_for_a_count_that_the_bytes_cannot_hold(head: bytes
 
 
 def test_small_limits_hold_for_small_messages() -> None:
-    limits = Limits(items=3, nesting=2, int_digits=2, unordered_items=1)
+    limits = Limits(items=3, nesting=2, int_digits=4, unordered_items=1)
     assert load(dump((1, 2), limits), 0, limits) == (1, 2)
     assert load(dump(((),), limits), 0, limits) == ((),)
-    for value in ((1, 2, 3), (((1,),),), 1000, frozenset((1, 2))):
+    for value in ((1, 2, 3), (((1,),),), 10_000, frozenset((1, 2))):
         with pytest.raises(Unencodable):
             dump(value, limits)
         with pytest.raises(LimitExceeded):
