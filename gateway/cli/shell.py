@@ -91,7 +91,7 @@ def _prompt(screen: Screen, at: Reached, names: dict[str, Any], devices: dict[st
 
 
 class Prompt(code.InteractiveConsole):
-    """A prompt that shows the gateway's errors in one line."""
+    """A prompt that shows the gateway's errors, and Ctrl-C, in one line."""
 
     def __init__(self, names: dict[str, Any], debug: bool) -> None:
         super().__init__(names, "<gateway>")
@@ -99,7 +99,9 @@ class Prompt(code.InteractiveConsole):
 
     def showtraceback(self) -> None:
         kind, problem, _ = sys.exc_info()
-        if kind is not None and isinstance(problem, GatewayError) and not self._debug:
+        if isinstance(problem, KeyboardInterrupt):
+            self.write("\nKeyboardInterrupt\n")
+        elif kind is not None and isinstance(problem, GatewayError) and not self._debug:
             self.write(f"{kind.__name__}: {printable(one_line(str(problem)))}\n")
         else:
             super().showtraceback()

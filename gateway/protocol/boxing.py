@@ -38,7 +38,7 @@ _LOCAL_REF = _TUPLE2 + dump(LABEL_LOCAL_REF)
 _REMOTE_REF = _TUPLE2 + dump(LABEL_REMOTE_REF)
 _COPY = _TUPLE2 + dump(LABEL_COPY)
 _NAME_MAX: Final = 512
-"""Characters of a class's or module's name, as far as it is kept with a proxy. Python's own have at most a few dozen."""
+"""Characters of the name of a class or module, where it is kept with a proxy. Few have more than some dozen."""
 
 
 class Loan:

@@ -35,7 +35,7 @@ _LONG: Final = {"f": 8, "c": 16}
 """Items of these kinds that are larger hold padding, which is whatever the memory held before: they go as this size."""
 _DIMENSIONS: Final = 32
 _COLLISIONS: Final = 32
-"""Keys that share their hash with another one. Few do by chance (-1 and -2); each costs a comparison with all others."""
+"""Keys that share their hash with another one: few do by chance (-1 and -2), and each is compared with all others."""
 _SIMPLE: Final = frozenset({str, int, bytes, float, bool, type(None)})
 
 
@@ -68,7 +68,7 @@ def _without_padding(value: Any) -> Any:
 def rebuild(kind: Any, data: Any, limits: Limits, *, imports: bool = True) -> Any:
     """The container or array of `(kind, data)`. Raises BadRequest or LimitExceeded for what `take` never makes.
 
-    `imports`: numpy may be imported for an array. A client wants that; a gateway imports nothing because a peer says so.
+    `imports`: numpy may be imported for an array. A client wants that; a gateway imports nothing at the word of a peer.
     """
     try:
         if kind == "list" and type(data) is tuple:

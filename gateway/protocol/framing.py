@@ -10,11 +10,12 @@ A frame of length 0 carries nothing and is skipped: stock RPyC ignores it too, w
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from struct import Struct
 from typing import Final
 
 from gateway.errors import LimitExceeded, ProtocolError
-from gateway.limits import Limits
+from gateway.limits import KIB, MIB, Limits
 
 HEADER: Final = Struct("!LB")
 HEADER_SIZE: Final = 5
@@ -23,6 +24,9 @@ TERMINATOR: Final = b"\n"
 HEARTBEAT: Final = b"\0\0\0\0\0\n"
 CRUMB: Final = 512
 """Chunks shorter than this are joined as they come."""
+UNMETERED: Final = 64 * KIB
+"""So much a decoder may hold without telling its meter."""
+INFLATE_STEP: Final = 4 * MIB
 _pack_header = HEADER.pack
 _unpack_header = HEADER.unpack_from
 
@@ -62,12 +66,20 @@ class FrameDecoder:
 
     `receive` takes what came in, `next_message` gives the messages one by one. A damaged frame raises ProtocolError, a
     too large one LimitExceeded, before its data is awaited; the stream can't be followed after either.
+
+    `meter(size)`, if set, is told how much memory a large frame takes, from when it begins to come until `settle` is
+    called because its message is dealt with. What it raises ends the stream too.
     """
 
-    __slots__ = ("_buffer", "_limits", "_pos", "_tail", "_tail_size", "_wanted")
+    __slots__ = ("_buffer", "_limits", "_mark", "_pos", "_tail", "_tail_size", "_wanted", "metered", "meter")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        self.meter: Callable[[int], None] | None = None
+        self.metered = 0
+        """What the meter was told last."""
+        self._mark = UNMETERED
+        """The size of the tail at which the meter is told next."""
         self._buffer = b""
         self._pos = 0
         self._tail: list[bytes] = []
@@ -100,11 +112,25 @@ class FrameDecoder:
                 self._tail[-1] += chunk  # a frame sent in single bytes must not cost an object for each
             else:
                 self._tail.append(chunk)
+            if self._tail_size >= self._mark:
+                self._mark += UNMETERED
+                self._measure(self._available())
+
+    def settle(self) -> None:
+        """The last large message is dealt with: tell the meter."""
+        self._measure(self._tail_size)
+        self._mark = self._tail_size + UNMETERED
+
+    def _measure(self, size: int) -> None:
+        if self.meter is not None:
+            # Each byte is held twice when the frame is put together, and again when the message is decoded.
+            self.meter(2 * size)
+            self.metered = 2 * size
 
     def next_message(self) -> bytes | None:
         """The next message's data, inflated, or None until more bytes came."""
         while self._available() >= self._wanted:
-            if self._tail and self._available() == self._wanted > OVERHEAD:
+            if self._tail and self._wanted > OVERHEAD and self._available() - self._wanted < len(self._tail[-1]):
                 data, flag = self._take_gathered()
                 return self._inflate(data) if flag else data
             if self._tail:
@@ -131,13 +157,14 @@ class FrameDecoder:
         return len(self._buffer) - self._pos + self._tail_size
 
     def _take_gathered(self) -> tuple[bytes, int]:
-        """`(data, flag)` of the frame that is all there is, its header checked before: a large one is copied once."""
+        """`(data, flag)` of a frame whose header was checked before and whose end has just come: it is copied once."""
         *middle, last = self._tail
-        _check_terminator(last[-1])
+        end = len(last) - (self._available() - self._wanted)
+        _check_terminator(last[end - 1])
         flag = self._buffer[self._pos + HEADER_SIZE - 1]
         first = memoryview(self._buffer)[self._pos + HEADER_SIZE :]
-        data = b"".join((first, *middle, memoryview(last)[:-1]))
-        self._buffer = b""
+        data = b"".join((first, *middle, memoryview(last)[: end - 1]))
+        self._buffer = last[end:]
         self._pos = self._tail_size = 0
         self._tail.clear()
         self._wanted = HEADER_SIZE
@@ -152,15 +179,25 @@ class FrameDecoder:
     def _inflate(self, data: bytes) -> bytes:
         allowed = self._limits.inflated
         inflater = zlib.decompressobj()
-        try:
-            inflated = inflater.decompress(data, allowed + 1)
-        except zlib.error as error:
-            raise ProtocolError(f"frame of {len(data)} bytes is no zlib stream: {error}") from None
-        if len(inflated) > allowed:
-            raise LimitExceeded("inflated", actual=len(inflated), allowed=allowed)
+        pieces: list[bytes] = []
+        size, rest = 0, data
+        while not inflater.eof:
+            try:
+                piece = inflater.decompress(rest, min(INFLATE_STEP, allowed + 1 - size))
+            except zlib.error as error:
+                raise ProtocolError(f"frame of {len(data)} bytes is no zlib stream: {error}") from None
+            size += len(piece)
+            if size > allowed:
+                raise LimitExceeded("inflated", actual=size, allowed=allowed)
+            if not piece:
+                break  # it ends before its end
+            rest = inflater.unconsumed_tail
+            pieces.append(piece)
+            if size > UNMETERED:
+                self._measure(len(data) + size)
         if not inflater.eof or inflater.unused_data:
             raise ProtocolError(f"frame of {len(data)} bytes is not exactly one zlib stream")
-        return inflated
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def _check_terminator(byte: int) -> None:

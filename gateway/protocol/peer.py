@@ -30,7 +30,7 @@ COPIES: Final = "copies"
 """Feature: understands containers and arrays by value."""
 FEATURES: Final = frozenset({COPIES})
 _FEATURES: Final = 64
-"""Features of a peer that are looked at."""
+"""Features of a peer that are looked at, and the characters of their names."""
 
 _HANDLERS: Final = {int(handler): (handler, SCHEMAS[handler]) for handler in Handler}
 _DEL: Final = int(Handler.DEL)
@@ -49,6 +49,8 @@ class Request(NamedTuple):
     threads: tuple[int, int] | None
     new: list[Netref]
     """Proxies among the arguments whose class must be asked for before they are used."""
+    size: int
+    """Bytes of the message."""
 
 
 class Refused(NamedTuple):
@@ -173,12 +175,12 @@ class Peer:
             self._heads = dialect_of(message)
         kind, seq, args, threads = self._decode(message)
         if kind == REQUEST:
-            return self._receive_request(seq, args, threads)
+            return self._receive_request(seq, args, threads, len(message))
         if kind == REPLY:
             return self._receive_reply(seq, args)
         return Answer(seq, None, vinegar.load(args, self._config, self._limits), _NOTHING)
 
-    def _receive_request(self, seq: int, args: Any, threads: tuple[int, int] | None) -> Request | Refused:
+    def _receive_request(self, seq: int, args: Any, threads: tuple[int, int] | None, size: int) -> Request | Refused:
         if type(args) is not tuple or len(args) != 2 or type(args[0]) is not int:
             raise ProtocolError("the args of a request are (handler, box)")
         number, box = args
@@ -198,7 +200,7 @@ class Peer:
         if arguments and type(arguments[0]) is Loan:
             target = arguments[0]
             arguments[0] = target.obj
-        return Request(seq, handler, arguments, target, threads, new)
+        return Request(seq, handler, arguments, target, threads, new, size)
 
     def _receive_reply(self, seq: int, box: Any) -> Answer:
         if type(box) is tuple and len(box) == 2 and box[0] == LABEL_VALUE:
@@ -216,7 +218,9 @@ class Peer:
 
         Containers go by value where both ends understand it and one of them serves under the device policy.
         """
-        self.features = frozenset(feature for feature in features[:_FEATURES] if type(feature) is str)
+        self.features = frozenset(
+            feature for feature in features[:_FEATURES] if type(feature) is str and len(feature) < _FEATURES
+        )
         both = self.features & ours
         self.boxing.copies = version >= VERSION and COPIES in both and DEVICE_PROFILE in self.features | ours
         self.boxing.imports = DEVICE_PROFILE not in ours

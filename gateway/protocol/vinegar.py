@@ -28,6 +28,7 @@ TRACEBACK_DENIED: Final = "<traceback denied>"
 VERSION_DENIED: Final = "<version denied>"
 _ATTRIBUTES: Final = 64
 _ARGUMENTS: Final = 64
+_VERSION_MAX: Final = 64
 _IGNORED: Final = frozenset({"args", "facts", "obj", "with_traceback", "add_note"})
 _RESERVED: Final = frozenset({"code", "retryable"})
 """Of the attributes of an error of ours: what its class says, no fact can say otherwise."""
@@ -127,16 +128,29 @@ def load(payload: object, config: dict[str, Any], limits: Limits) -> Exception:
         case _:
             return GenericException(f"the peer sent an exception that can't be read: {payload!r:.200}")
     module, name = module[: limits.exception_name], name[: limits.exception_name]
-    pairs = [pair for pair in attributes[: _ATTRIBUTES + 3] if _is_pair(pair)]
-    error = _build(module, name, args[:_ARGUMENTS], dict(pairs), config)
+    pairs = [(pair[0], _kept(pair[1], limits)) for pair in attributes[: _ATTRIBUTES + 3] if _is_pair(pair, limits)]
+    error = _build(module, name, tuple(_kept(arg, limits) for arg in args[:_ARGUMENTS]), dict(pairs), config)
     for key, value in pairs:
         _set(error, key, value)
     _attach_traceback(error, text[-limits.exception_text :])
     return error
 
 
-def _is_pair(pair: object) -> bool:
-    return isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str)
+def _kept(value: object, limits: Limits) -> object:
+    """As much of a received value as an exception keeps: it may be held for long."""
+    if isinstance(value, str | bytes):
+        return value[: limits.exception_text]
+    if isinstance(value, tuple | frozenset | slice):
+        try:
+            if len(brine.dump(value, limits)) > limits.exception_text:
+                return f"<a {type(value).__name__} that is too large for an exception>"
+        except brine.Unencodable:
+            return f"<a {type(value).__name__} that can't be kept>"
+    return value
+
+
+def _is_pair(pair: object, limits: Limits) -> bool:
+    return isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) and len(pair[0]) <= limits.name
 
 
 def _build(module: str, name: str, args: tuple[Any, ...], facts: dict[str, Any], config: dict[str, Any]) -> Exception:
@@ -191,7 +205,7 @@ def _find_class(module: str, name: str, config: dict[str, Any]) -> type[Exceptio
 
 def _set(error: Exception, key: str, value: object) -> None:
     if key == "_remote_version":
-        vars(error)[key] = value
+        vars(error)[key] = value[:_VERSION_MAX] if isinstance(value, str) else value
     elif not key.startswith("_") and key not in _IGNORED:
         if isinstance(error, GatewayError):
             if key not in _RESERVED:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import struct
 from collections.abc import Callable
 from contextlib import suppress
@@ -90,14 +91,24 @@ def look(value: Any, level: int = 0) -> tuple[int, int, int, int]:
     return deepest, 1 + sum(found[1] for found in inner), digits, max(members, len(value) if kind is frozenset else 0)
 
 
+def seconds_of(data: bytes, limits: Limits = DEFAULT) -> float:
+    """The processor time that decoding takes, whatever comes of it, without that of collecting the tests' garbage."""
+    gc.disable()
+    try:
+        begun = thread_time()
+        with suppress(BrineError, LimitExceeded):
+            load(data, 0, limits)
+        return thread_time() - begun
+    finally:
+        gc.enable()
+
+
 def check(data: bytes, limits: Limits) -> None:
-    begun = thread_time()
+    assert seconds_of(data, limits) < 0.1
     try:
         value = load(data, 0, limits)
     except (BrineError, LimitExceeded):
         return
-    finally:
-        assert thread_time() - begun < 0.1
     # repr, because a NaN is not equal to itself; a set in it may have another order.
     if b"\x1a" not in data:
         assert repr(stock.load(data)) == repr(value)
@@ -178,7 +189,7 @@ def colliding_sets(branches: int, depth: int) -> bytes:
     return build(depth)
 
 
-COSTLY: dict[str, Callable[[], bytes]] = {
+MESSAGES: dict[str, Callable[[], bytes]] = {
     "a set of colliding ints": lambda: colliding(1024),
     "many sets of colliding ints": lambda: fill(colliding(1024), 1025),
     "as many colliding ints as pass, often": lambda: fill(colliding(140), 141, size=290_000),
@@ -198,8 +209,6 @@ COSTLY: dict[str, Callable[[], bytes]] = {
     "more tuples than allowed": lambda: tuple_of([b"\x10" * 40 + b"\x50"] * 200_000),
     "text of 16 MiB": lambda: b"\x08\x0f" + struct.pack(">I", 16 * MIB) + "é".encode() * (8 * MIB),
     "slices": lambda: fill(b"\x19\x12\x50\x50\x50", 4),
-}
-FULL: dict[str, Callable[[], bytes]] = {
     "ints of 255 digits": lambda: fill(number(10**254 + 7), 1),
     "floats among others": lambda: fill(b"\x18" + bytes(8) + b"\x50", 2),
     "text of three bytes": lambda: fill(b"\x08\x0c\xc3\xa9a", 1),
@@ -209,22 +218,12 @@ FULL: dict[str, Callable[[], bytes]] = {
 }
 
 
-def seconds_of(data: bytes) -> float:
-    """The processor time that decoding takes, whatever comes of it: the best of three."""
-    best = float("inf")
-    for _ in range(3):
-        begun = thread_time()
-        with suppress(BrineError, LimitExceeded):
-            load(data)
-        best = min(best, thread_time() - begun)
-    return best
+PLAIN = fill(number(1_234_567), 1)
+"""As many values as one message may have, of the most usual kind."""
 
 
-@pytest.mark.parametrize("make", COSTLY.values(), ids=COSTLY.keys())
-def test_no_message_takes_more_time_than_its_values_and_bytes_need(make: Callable[[], bytes]) -> None:
-    assert seconds_of(make()) < 0.1
-
-
-@pytest.mark.parametrize("make", FULL.values(), ids=FULL.keys())
-def test_a_message_of_the_most_values_takes_about_as_long_whatever_they_are(make: Callable[[], bytes]) -> None:
-    assert seconds_of(make()) < 5 * seconds_of(fill(number(1_234_567), 1))
+@pytest.mark.parametrize("make", MESSAGES.values(), ids=MESSAGES.keys())
+def test_no_message_takes_much_longer_than_as_many_plain_values(make: Callable[[], bytes]) -> None:
+    # A ratio, and the best of three: other processes, tracing and slow machines make both longer.
+    data = make()
+    assert min(seconds_of(data) for _ in range(3)) < 6 * min(seconds_of(PLAIN) for _ in range(3))
