@@ -3,6 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Protocol
+
+
+class Account(Protocol):
+    """Where what is in flight is counted: a server has one for each of its channels."""
+
+    def take(self, size: int) -> None:
+        """Count `size` bytes more. Raises LimitExceeded, and counts nothing, where they are too many."""
+
+    def give(self, size: int) -> None:
+        """Count `size` bytes less."""
 
 
 class Channel(ABC):
@@ -11,6 +22,9 @@ class Channel(ABC):
     `send`, `recv`, `poll`, `close`, `closed` and `fileno` are the contract; a channel of one's own needs no more. The
     rest has defaults that our own channels replace by faster ones.
     """
+
+    account: Account | None = None
+    """What large messages over this channel are charged to, if anybody counts."""
 
     @abstractmethod
     def send(self, data: bytes) -> None:
@@ -47,6 +61,10 @@ class Channel(ABC):
         """Send several messages in one go where the carrier can."""
         for message in messages:
             self.send(message)
+
+    def charge_to(self, account: Account) -> None:
+        """From now on, count here what large messages take: a frame that is coming, an answer that waits to go."""
+        self.account = account
 
     @property
     def buffered(self) -> bool:

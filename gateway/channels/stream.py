@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from time import monotonic
 from typing import Final
 
-from gateway.channels.base import Channel
+from gateway.channels.base import Account, Channel
 from gateway.errors import LinkDown, ProtocolError
 from gateway.limits import Limits
 from gateway.protocol.framing import TERMINATOR, FrameDecoder, frame, header, whole_message
@@ -100,6 +100,8 @@ class StreamChannel(Channel):
 
     def recv_within(self, timeout: float | None) -> bytes | None:
         decoder = self._decoder
+        if decoder.metered:
+            decoder.settle()
         message = decoder.next_message() if decoder.begun else None
         if message is not None:
             return message
@@ -137,6 +139,15 @@ class StreamChannel(Channel):
         if chunk is None and self.stalled(monotonic()):
             raise ProtocolError(f"a begun frame made no progress for {self._limits.progress_s:g} s")
         return chunk
+
+    def charge_to(self, account: Account) -> None:
+        super().charge_to(account)
+        self._decoder.meter = self._charge
+
+    def _charge(self, size: int) -> None:
+        account, more = self.account, size - self._decoder.metered
+        if account is not None:
+            account.take(more) if more > 0 else account.give(-more)
 
     def poll(self, timeout: float | None) -> bool:
         return self._decoder.ready or self._stream.wait_readable(timeout)

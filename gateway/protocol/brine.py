@@ -38,8 +38,6 @@ DEFAULT: Final = Limits()
 class BrineError(ProtocolError):
     """Bytes that are no brine."""
 
-    code = "brine-error"
-
 
 class NotBrine(TypeError):
     """The value, or an item of it, is of a type that brine has no tag for: it must go by reference."""

@@ -118,7 +118,7 @@ class FrameDecoder:
 
     def settle(self) -> None:
         """The last large message is dealt with: tell the meter."""
-        self._measure(self._tail_size)
+        self._measure(self._tail_size if self._tail_size > UNMETERED else 0)
         self._mark = self._tail_size + UNMETERED
 
     def _measure(self, size: int) -> None:
@@ -149,6 +149,8 @@ class FrameDecoder:
             data = self._buffer[start:end]
             self._pos = end + 1
             self._wanted = HEADER_SIZE
+            if self._pos == len(self._buffer):
+                self._buffer, self._pos = b"", 0  # it may be large, and the next frame may not come soon
             if length:
                 return self._inflate(data) if flag else data
         return None

@@ -13,6 +13,7 @@ from gateway.channels.base import Channel
 from gateway.channels.listener import Listener
 from gateway.errors import GatewayError, LinkDown
 from gateway.limits import Limits
+from gateway.server.ledger import Account, Ledger
 from gateway.service.service import Service, instance_of
 from gateway.sync.connection import Connection
 from gateway.sync.reactor import LINGER_S, REACTOR
@@ -22,6 +23,10 @@ _log: Final = logging.getLogger(__name__)
 
 DEFAULT_URL: Final = "tcp://127.0.0.1:18871"
 _CLOSE_S: Final = 1.0
+_AT_ONCE: Final = 16
+"""Peers taken in before the reactor looks after the others again."""
+_COMPLAIN_S: Final = 1.0
+"""Refused connections are logged this often."""
 _LOCAL: Final = "local"
 
 
@@ -51,6 +56,9 @@ class Server:
         self._connections: set[Connection] = set()
         self._admitted: Counter[str] = Counter()
         """Peers by host, from their acceptance on: a connection comes about a little later, in a worker."""
+        self._ledger = Ledger(self._limits)
+        self._refused = 0
+        self._complained_at = -_COMPLAIN_S
         self._changed = Condition(RLock())
         self._closed = False
         self._ended = Event()
@@ -139,8 +147,8 @@ class Server:
         if listener is None:
             return
         try:
-            while not self._closed:
-                channel = listener.accept()
+            for _ in range(_AT_ONCE):
+                channel = None if self._closed else listener.accept()
                 if channel is None:
                     break
                 self._admit(channel, listener.peer_host(channel))
@@ -165,7 +173,14 @@ class Server:
                 WORKERS.submit(self._welcome, channel, host)
                 return
         channel.close()
-        _log.warning("refused a connection from %s: it has %d, all have %d", host, own, total)
+        self._complain(f"{host} has {own}, all have {total}")
+
+    def _complain(self, why: str) -> None:
+        self._refused += 1
+        now = monotonic()
+        if now - self._complained_at >= _COMPLAIN_S:
+            _log.warning("%d connections were refused; the last one: %s", self._refused, why)
+            self._refused, self._complained_at = 0, now
 
     def _welcome(self, channel: Channel, host: str) -> None:
         try:
@@ -186,7 +201,9 @@ class Server:
             channel.close()
             self._dismiss(host)
             raise
-        conn.on_lost.append(lambda conn: self._forget(conn, host))
+        conn.calls.account = account = self._ledger.open(host)
+        channel.charge_to(account)
+        conn.on_lost.append(lambda conn: self._forget(conn, host, account))
         conn.on_exit = self._end_by
         with self._changed:
             self._connections.add(conn)
@@ -208,7 +225,9 @@ class Server:
             return
         REACTOR.add(conn, LINGER_S, serve_now=True)
 
-    def _forget(self, conn: Connection, host: str) -> None:
+    def _forget(self, conn: Connection, host: str, account: Account) -> None:
+        conn.calls.forget()
+        account.close()
         with self._changed:
             self._connections.discard(conn)
             self._dismiss(host)

@@ -16,11 +16,13 @@ from itertools import count
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.errors import Busy, GatewayError, LinkDown
-from gateway.limits import Limits
+from gateway.channels.base import Account
+from gateway.errors import Busy, GatewayError, LimitExceeded, LinkDown
+from gateway.limits import KIB, Limits
 from gateway.protocol.constants import Handler
 from gateway.protocol.netref import Netref
 from gateway.protocol.peer import DEVICE_PROFILE, FEATURES, VERSION, Peer, Request
+from gateway.protocol.weight import weight
 from gateway.service.handlers import handle
 from gateway.service.policy import Policy
 from gateway.sync.lane import Lane
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 _log: Final = logging.getLogger(__name__)
 _references: Final = count(1)
 _INSTANCECHECK: Final = Handler.INSTANCECHECK
+_PING: Final = Handler.PING
+_SMALL: Final = KIB
+"""A request up to this size is not charged to the account: the number of calls bounds what these take."""
 _ADDRESS: Final = re.compile(r"\b0x[0-9a-fA-F]{4,}\b")
 _PATH: Final = re.compile(r"(?<![\w.])(?:/[\w.+-]+){2,}")
 
@@ -40,13 +45,16 @@ _PATH: Final = re.compile(r"(?<![\w.])(?:/[\w.+-]+){2,}")
 class Task:
     """One call of the peer."""
 
-    __slots__ = ("calls", "in_lane", "lane", "request", "result", "waits_for_peer")
+    __slots__ = ("begun", "calls", "charged", "in_lane", "lane", "request", "result", "waits_for_peer")
 
     def __init__(self, calls: Calls, request: Request, lane: Lane[Task] | None) -> None:
         self.calls = calls
         self.request = request
         self.lane = lane
         self.in_lane = False
+        self.begun = False
+        self.charged = 0
+        """What its arguments weigh on the account."""
         self.waits_for_peer = False
         """Its thread is inside a call to the same peer right now."""
         self.result: Any = None
@@ -71,6 +79,9 @@ class Calls:
         self.lane: Lane[Task] | None = Lane("this connection", limits.pending_calls)
         self.active: dict[int, Task] = {}
         """The task that each thread is in."""
+        self._waiting: set[Task] = set()
+        self.account: Account | None = None
+        """What the arguments of waiting calls are charged to, if anybody counts."""
 
     # -- accepting --------------------------------------------------------------------------------------------------
 
@@ -80,7 +91,7 @@ class Calls:
         Called in the order of the wire, by the thread that reads: so the lanes are entered in that order too.
         """
         answer = _CONVERSATION.get(request.handler)
-        if answer is None:
+        if answer is None or (request.handler is _PING and request.size > _SMALL):
             return self._enter(Task(self, request, self._lane_of(request)))
         try:
             value = answer(self, *request.args)
@@ -88,7 +99,7 @@ class Calls:
             self._send_fault(request, error)
         else:
             if request.handler is not Handler.CLOSE:
-                self._conn.transmit(self._peer.reply(request.seq, value, None, self._threads(request)))
+                self._answer(request, self._peer.reply(request.seq, value, None, self._threads(request)))
         return None
 
     def _lane_of(self, request: Request) -> Lane[Task] | None:
@@ -102,17 +113,37 @@ class Calls:
     def _enter(self, task: Task) -> Task | None:
         lane = task.lane
         try:
-            if len(self.active) >= self._limits.callback_depth:
+            if len(self.active) + len(self._waiting) >= self._limits.callback_depth:
                 self._check_depth()
             if lane is not None:
                 self._refuse_deadlock(lane)
+            if task.request.size > _SMALL and self.account is not None:
+                self._charge(task, self.account)
+            if lane is not None:
                 if not lane.enter(task):
+                    self._waiting.add(task)
+                    if task.begun:  # in another thread, just now
+                        self._waiting.discard(task)
                     return None
                 task.in_lane = True
         except Busy as error:
+            self._refund(task)
             self._send_fault(task.request, error)
             return None
         return task
+
+    def _charge(self, task: Task, account: Account) -> None:
+        weighs = weight(task.request.args, task.request.size)
+        try:
+            account.take(weighs)
+        except LimitExceeded as error:
+            raise Busy(f"{error}; nothing was done") from None
+        task.charged = weighs
+
+    def _refund(self, task: Task) -> None:
+        if task.charged and self.account is not None:
+            self.account.give(task.charged)
+            task.charged = 0
 
     # -- running ----------------------------------------------------------------------------------------------------
 
@@ -120,13 +151,23 @@ class Calls:
         """Run a task that is in its lane, and what queued there meanwhile if it is of the same connection."""
         following: Task | None = task
         while following is not None:
-            following = following.calls._run_in_lane(following)
+            task = following
+            following = task.calls._run_in_lane(task)
+            if task.charged:
+                task.calls._refund(task)
+
+    def forget(self) -> None:
+        """The connection is gone: hold nothing for calls that still wait for a device."""
+        for task in list(self._waiting):
+            task.request = task.request._replace(args=[], target=None, new=[])
 
     def _check_depth(self) -> None:
         nested = sum(task.waits_for_peer for task in list(self.active.values()))
-        if nested >= self._limits.callback_depth or len(self.active) >= self._limits.pending_calls:
+        running, waiting = len(self.active), len(self._waiting)
+        if nested >= self._limits.callback_depth or running + waiting >= self._limits.pending_calls:
             raise Busy(
-                f"{len(self.active)} calls of this connection run, {nested} of them wait for it; nothing was done"
+                f"{running} calls of this connection run, {nested} of them wait for it, {waiting} wait to run;"
+                " nothing was done"
             )
 
     def _refuse_deadlock(self, lane: Lane[Task]) -> None:
@@ -140,6 +181,9 @@ class Calls:
         thread = get_ident()
         outer = self.active.get(thread)
         self.active[thread] = task
+        task.begun = True
+        if self._waiting:
+            self._waiting.discard(task)
         answer = None
         try:
             answer = self._execute(task)
@@ -154,7 +198,7 @@ class Calls:
                 WORKERS.submit(following)
                 following = None
         with suppress(LinkDown):  # nobody is there to be told
-            self._conn.transmit(answer)
+            self._answer(task.request, answer)
         return following
 
     def _leave_lane(self, task: Task) -> Task | None:
@@ -194,6 +238,8 @@ class Calls:
                 self._conn.learn(request.new)
             if request.handler is _INSTANCECHECK:
                 value = self._is_instance(*request.args)
+            elif request.handler is _PING:
+                value = self._ping(*request.args)
             else:
                 value = task.result = handle(self._policy, request.handler, request.args)
         except (SystemExit, KeyboardInterrupt) as error:
@@ -212,6 +258,13 @@ class Calls:
             raise error
 
     # -- answering --------------------------------------------------------------------------------------------------
+
+    def _answer(self, request: Request, message: bytes) -> None:
+        """Send the answer; one that there is no room for becomes that call's error. Raises LinkDown."""
+        try:
+            self._conn.transmit(message)
+        except LimitExceeded as error:
+            self._conn.transmit(self._peer.fault(request.seq, error, None, self._threads(request)))
 
     def refuse(self, seq: int, error: Exception, threads: tuple[int, int] | None) -> None:
         """Answer a request that was wrong in itself."""

@@ -4,90 +4,105 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Lock
-from typing import Any
+from typing import Any, Final
 
 from gateway.channels.base import Channel
 from gateway.errors import LimitExceeded, LinkDown, ProtocolError
-from gateway.limits import Limits
+from gateway.limits import KIB, Limits
 from gateway.protocol.netref import IdPack
 from gateway.protocol.peer import Peer
+from gateway.sync.workers import WORKERS
+
+LARGE: Final = 64 * KIB
+"""A message above this size is charged to the channel's account also while it is being sent."""
+_ENTRY: Final = 64
+"""What a message that waits takes besides its bytes."""
 
 
 class Outbox:
     """Messages on their way out, and releases noted by finalizers.
 
     A thread that finds another one sending leaves its message to that one: a peer that takes nothing holds up one
-    thread, whichever number of answers it has coming. A finalizer only appends to `releases`; they leave with the next
-    message, in front of it, so that they are in the order of the wire.
+    thread, whichever number of answers it has coming. What was left is counted, and too much of it ends the connection.
+    A finalizer only appends to `releases`; they leave with the next message, in front of it, so that they are in the
+    order of the wire.
     """
 
-    __slots__ = ("_channel", "_limits", "_lost", "_messages", "_peer", "_sending", "releases", "unanswered_releases")
+    __slots__ = (
+        "_channel",
+        "_counting",
+        "_left",
+        "_limits",
+        "_lost",
+        "_peer",
+        "_sending",
+        "_waiting",
+        "releases",
+        "unanswered_releases",
+    )
 
     def __init__(self, channel: Channel, peer: Peer, limits: Limits, lost: Callable[[BaseException], Any]) -> None:
         self._channel = channel
         self._peer = peer
         self._limits = limits
         self._lost = lost
-        self._messages: deque[bytes] = deque()
+        self._left: deque[bytes] = deque()
+        self._waiting = 0
+        """Bytes of what was left."""
+        self._counting = Lock()
         self._sending = Lock()
         self.releases: deque[tuple[IdPack, int]] = deque()
         self.unanswered_releases = 0
         """Releases whose answers are still to come; nobody waits for them."""
 
     def send(self, message: bytes) -> None:
-        """Send now, or hand over to the thread that is sending.
+        """Send now, or leave it to the thread that is sending.
 
-        Raises LimitExceeded for a message the peer could not take, LinkDown when the connection is gone.
+        Raises LimitExceeded for a message that the peer could not take, or that is one too many of the large ones which
+        wait for its host; LinkDown when the connection is gone.
         """
-        if len(message) > self._limits.frame:
-            raise LimitExceeded("frame", actual=len(message), allowed=self._limits.frame)
+        size = len(message)
+        if size > self._limits.frame:
+            raise LimitExceeded("frame", actual=size, allowed=self._limits.frame)
         if self.releases:
-            self._queue_releases()
-        self._messages.append(message)
-        self.flush()
+            self._leave_releases()
+        if self._sending.acquire(blocking=False):
+            try:
+                if self._left:
+                    self._leave(message)
+                    self._drain()
+                elif size > LARGE and self._channel.account is not None:
+                    self._send_large(message)
+                else:
+                    self._transmit([message])
+            finally:
+                self._sending.release()
+        else:
+            self._leave(message)
+        if self._left:
+            self.flush()
 
     def flush(self) -> None:
-        """Send what waits, unless another thread is at it."""
-        queue = self._messages
-        while queue:
-            if not self._sending.acquire(blocking=False):
-                if len(queue) > 1:
-                    self._check_backlog()
-                return
+        """Send what was left, unless another thread is at it."""
+        while self._left and self._sending.acquire(blocking=False):
             try:
                 self._drain()
             finally:
                 self._sending.release()
 
     def flush_releases(self) -> None:
-        """Give back what finalizers noted while nothing else was sent."""
+        """Give back what finalizers noted while nothing else was sent. Does not wait for the peer to take it."""
         if self.releases:
-            self._queue_releases()
+            WORKERS.submit(self._send_releases)
+
+    def _send_releases(self) -> None:
+        with suppress(LinkDown):
+            self._leave_releases()
             self.flush()
 
-    def _drain(self) -> None:
-        queue = self._messages
-        try:
-            message = queue.popleft()
-            if not queue:
-                self._channel.send(message)
-                return
-            batch = [message]
-            while queue:
-                batch.append(queue.popleft())
-            self._channel.send_many(batch)
-        except IndexError:
-            pass  # another thread was here between our look and our lock
-        except (OSError, EOFError, ProtocolError) as error:
-            self._lost(error)
-            raise LinkDown(str(error)) from error
-        except BaseException as error:
-            # An interrupt: part of a frame may be out, so the stream can't be used any more.
-            self._lost(error)
-            raise
-
-    def _queue_releases(self) -> None:
+    def _leave_releases(self) -> None:
         """Turn noted releases into DEL requests; their answers are awaited by nobody."""
         while True:
             try:
@@ -95,11 +110,62 @@ class Outbox:
             except IndexError:
                 return
             self.unanswered_releases += 1
-            self._messages.append(self._peer.release(id_pack, times)[1])
+            self._leave(self._peer.release(id_pack, times)[1])
 
-    def _check_backlog(self) -> None:
-        waiting = sum(len(message) for message in list(self._messages))
-        if waiting > self._limits.in_flight_per_host:
-            error = LinkDown(f"the peer does not read: {waiting} bytes wait for it")
+    def _leave(self, message: bytes) -> None:
+        size = len(message) + _ENTRY
+        try:
+            with self._counting:
+                if self._waiting + size > self._limits.in_flight_per_host:
+                    allowed = self._limits.in_flight_per_host
+                    raise LimitExceeded("in_flight_per_host", actual=self._waiting + size, allowed=allowed)
+                if self._channel.account is not None:
+                    self._channel.account.take(size)
+                self._waiting += size
+                self._left.append(message)
+        except LimitExceeded as error:
+            if len(message) > LARGE:
+                raise
+            gone = LinkDown(f"the peer does not read: {error}")
+            self._lost(gone)
+            raise gone from None
+
+    def _drain(self) -> None:
+        """Send what was left; the caller has the sending."""
+        while self._left:
+            batch = [self._left.popleft()]
+            size = len(batch[0])
+            while self._left and size + len(self._left[0]) <= LARGE:
+                batch.append(self._left.popleft())
+                size += len(batch[-1])
+            self._transmit(batch)
+            size += _ENTRY * len(batch)
+            with self._counting:
+                self._waiting -= size
+                if self._channel.account is not None:
+                    self._channel.account.give(size)
+
+    def _send_large(self, message: bytes) -> None:
+        account = self._channel.account
+        assert account is not None
+        account.take(len(message))
+        try:
+            self._transmit([message])
+        finally:
+            account.give(len(message))
+
+    def _transmit(self, batch: list[bytes]) -> None:
+        try:
+            if len(batch) == 1:
+                self._channel.send(batch[0])
+            else:
+                self._channel.send_many(batch)
+        except (OSError, EOFError, ProtocolError) as error:
+            self._left.clear()
             self._lost(error)
-            raise error
+            raise LinkDown(str(error)) from error
+        except BaseException as error:
+            # An interrupt: part of a frame may be out, so the stream can't be used any more.
+            self._left.clear()
+            self._lost(error)
+            raise

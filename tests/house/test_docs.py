@@ -50,6 +50,11 @@ def test_every_link_between_pages_leads_somewhere(page: Path) -> None:
     assert not broken
 
 
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_of_the_built_documentation_links_to_nothing_outside_it(page: Path) -> None:
+    assert [str(target) for target, _ in local_links(page) if not target.is_relative_to(DOCS)] == []
+
+
 def test_every_page_can_be_reached_from_the_first_one() -> None:
     start = DOCS / "index.md"
     reached, waiting = {start}, [start]

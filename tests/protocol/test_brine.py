@@ -456,7 +456,7 @@ def test_bytes_that_are_no_brine_are_refused(data: bytes) -> None:
     with pytest.raises(BrineError) as caught:
         load(data)
     assert isinstance(caught.value, ProtocolError)
-    assert caught.value.code == "brine-error"
+    assert caught.value.code == "protocol-error"
     with pytest.raises(BrineError):
         load(b"prefix" + data, 6)
 
