@@ -23,6 +23,7 @@ from gateway.protocol.constants import Handler
 from gateway.protocol.netref import Netref
 from gateway.protocol.peer import DEVICE_PROFILE, FEATURES, VERSION, Peer, Request
 from gateway.protocol.weight import weight
+from gateway.service.device_policy import DevicePolicy
 from gateway.service.handlers import handle
 from gateway.service.policy import Policy
 from gateway.sync.lane import Lane
@@ -342,7 +343,10 @@ _CONVERSATION: Final[dict[Handler, Callable[..., Any]]] = {
 def _without_details(error: BaseException) -> BaseException:
     """The same error for a client who must see no path and no address; the log has all of it under a reference."""
     reference = f"{next(_references):04x}"
-    _log.error("[%s] unexpected error in a device", reference, exc_info=error)
+    if _never_began(error):
+        _log.warning("[%s] a client called a method with wrong arguments: %s", reference, error)
+    else:
+        _log.error("[%s] unexpected error in a device", reference, exc_info=error)
     builtin = next(base for base in type(error).__mro__ if base.__module__ == "builtins")
     try:
         text = _PATH.sub("...", _ADDRESS.sub("...", f"{error}"))
@@ -355,3 +359,15 @@ def _without_details(error: BaseException) -> BaseException:
         stand_in = RuntimeError(text)
     stand_in.reference = reference  # type: ignore[attr-defined]
     return stand_in
+
+
+def _never_began(error: BaseException) -> bool:
+    """Whether the call itself failed, for want of the right arguments, before any of the device's code ran."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return (
+        type(error) is TypeError
+        and traceback is not None
+        and traceback.tb_frame.f_globals.get("__name__") == DevicePolicy.__module__
+    )
