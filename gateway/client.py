@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gateway.channels import is_url, open_channel
-from gateway.limits import Limits
+from gateway.limits import DEFAULT_LIMITS, Limits
 from gateway.service.service import Service, VoidService
 from gateway.sync.client import connect_channel
 from gateway.sync.connection import Connection
@@ -34,7 +34,7 @@ def connect(
         from gateway.discovery import resolve
 
         url_or_name = resolve(url_or_name, timeout)
-    bounds = limits or Limits()
+    bounds = limits or DEFAULT_LIMITS
     channel = open_channel(url_or_name, limits=bounds, timeout=timeout)
     return connect_channel(channel, service, config, limits=bounds, background=background)
 

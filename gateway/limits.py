@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -59,3 +60,7 @@ class Limits:
             value = getattr(self, field)
             if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
                 raise ValueError(f"Limits.{field} must be a number above 0, not {value!r}")
+
+
+DEFAULT_LIMITS: Final = Limits()
+"""What is used where nothing else is said."""

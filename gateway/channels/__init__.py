@@ -8,7 +8,7 @@ from gateway.channels.base import Channel
 from gateway.channels.listener import Listener
 from gateway.channels.memory import memory_pair
 from gateway.channels.url import DEFAULT_PORT, ChannelUrl, is_url, parse_url, redacted, scheme_module, tcp_url
-from gateway.limits import Limits
+from gateway.limits import DEFAULT_LIMITS, Limits
 
 __all__ = [
     "DEFAULT_PORT",
@@ -36,7 +36,7 @@ def open_channel(
     Raises ConfigError for a wrong URL, NotFound for an unknown host, Unreachable (a LinkDown) if nobody answers there.
     """
     parsed = parse_url(url) if isinstance(url, str) else url
-    return scheme_module(parsed.scheme).connect(parsed, limits or Limits(), timeout)
+    return scheme_module(parsed.scheme).connect(parsed, limits or DEFAULT_LIMITS, timeout)
 
 
 def listen(url: str | ChannelUrl[Any], *, limits: Limits | None = None) -> Listener:
@@ -45,7 +45,7 @@ def listen(url: str | ChannelUrl[Any], *, limits: Limits | None = None) -> Liste
     Raises ConfigError for a URL that is wrong or can't be listened at.
     """
     parsed = parse_url(url) if isinstance(url, str) else url
-    return scheme_module(parsed.scheme).listen(parsed, limits or Limits())
+    return scheme_module(parsed.scheme).listen(parsed, limits or DEFAULT_LIMITS)
 
 
 def stdio_channel(limits: Limits | None = None) -> Channel:

@@ -8,7 +8,7 @@ from typing import Final
 
 from gateway.channels.base import Account, Channel
 from gateway.errors import LinkDown, ProtocolError
-from gateway.limits import Limits
+from gateway.limits import DEFAULT_LIMITS, Limits
 from gateway.protocol.framing import TERMINATOR, FrameDecoder, frame, header, whole_message
 
 CHUNK: Final = 65536
@@ -71,7 +71,7 @@ class StreamChannel(Channel):
 
     def __init__(self, stream: Stream, limits: Limits | None = None, *, compress: bool = False) -> None:
         self._stream = stream
-        self._limits = limits or Limits()
+        self._limits = limits or DEFAULT_LIMITS
         self._compress = compress
         self._decoder = FrameDecoder(self._limits)
         self._progress_at = 0.0

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from gateway.errors import NotFound
-from gateway.limits import Limits
+from gateway.limits import DEFAULT_LIMITS, Limits
 from gateway.service.exposure import Access, Exposure, Kind, exposed, exposure_table
 from gateway.service.service import Service
 from gateway.sync.lane import Lane
@@ -21,7 +21,7 @@ class GatewayService(Service):
     """
 
     def __init__(self, devices: Mapping[str, Any], limits: Limits | None = None) -> None:
-        pending = (limits or Limits()).pending_calls
+        pending = (limits or DEFAULT_LIMITS).pending_calls
         self._devices = dict(devices)
         for name, device in self._devices.items():
             device.gateway_lane = Lane(name, pending)

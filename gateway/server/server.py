@@ -12,7 +12,7 @@ from gateway.channels import listen, redacted
 from gateway.channels.base import Channel
 from gateway.channels.listener import Listener
 from gateway.errors import GatewayError, LinkDown
-from gateway.limits import Limits
+from gateway.limits import DEFAULT_LIMITS, Limits
 from gateway.server.ledger import Account, Ledger
 from gateway.service.service import Service, instance_of
 from gateway.sync.connection import Connection
@@ -50,7 +50,7 @@ class Server:
         self._service = service
         self._url = url
         self._config = dict(config or {})
-        self._limits = limits or Limits()
+        self._limits = limits or DEFAULT_LIMITS
         self._strict = strict
         self._listener: Listener | None = None
         self._connections: set[Connection] = set()

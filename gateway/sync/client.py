@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 from gateway.channels import memory_pair
 from gateway.channels.base import Channel
 from gateway.errors import LinkDown
-from gateway.limits import Limits
+from gateway.limits import DEFAULT_LIMITS, Limits
 from gateway.protocol.constants import Handler
 from gateway.service.service import Service, VoidService, instance_of
 from gateway.sync.connection import Connection
@@ -52,7 +52,7 @@ def connect_pair(
     """Two connections of this process that talk to each other, for tests and experiments; both served in the
     background.
     """
-    channel_a, channel_b = memory_pair(limits or Limits())
+    channel_a, channel_b = memory_pair(limits or DEFAULT_LIMITS)
     conn_b = connect_channel(channel_b, service_b, config_b, limits=limits)
     return connect_channel(channel_a, service_a, config_a, limits=limits), conn_b
 

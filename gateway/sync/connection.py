@@ -18,7 +18,7 @@ from typing import Any, Final, Self
 
 from gateway.channels.base import Channel
 from gateway.errors import CallTimeout, LinkDown, OutcomeUnknown, ProtocolError
-from gateway.limits import Limits
+from gateway.limits import DEFAULT_LIMITS, Limits
 from gateway.protocol.constants import Handler
 from gateway.protocol.messages import UNBOUND
 from gateway.protocol.netref import IdPack
@@ -65,7 +65,7 @@ class Connection:
     ) -> None:
         self.token = next(_tokens)
         """Distinguishes connections of this process, also after one is gone."""
-        self._limits = limits = limits or Limits()
+        self._limits = limits = limits or DEFAULT_LIMITS
         self._config: dict[str, Any] = {**DEFAULT_CONFIG, **config}
         if self._config["connid"] is None:
             self._config["connid"] = f"conn{self.token}"

@@ -29,6 +29,19 @@ def format_traceback(error: BaseException) -> str:
     return "".join(reversed(parts))
 
 
+def without_frames(error: BaseException) -> BaseException:
+    """The same error, and no frame any more in it or in what it came from: frames hold whatever passed through them."""
+    pending: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while pending:
+        current = pending.pop()
+        if current is not None and id(current) not in seen:
+            seen.add(id(current))
+            current.__traceback__ = None
+            pending += (current.__cause__, current.__context__)
+    return error
+
+
 _CAUSE: Final = "\nThe above exception was the direct cause of the following exception:\n\n"
 _CONTEXT: Final = "\nDuring handling of the above exception, another exception occurred:\n\n"
 

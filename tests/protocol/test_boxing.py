@@ -75,7 +75,7 @@ def decoded(box: bytes) -> Any:
     return brine.load(box)
 
 
-# -- what is lent -------------------------------------------------------------------------------------------------------
+# -- what is lent ------------------------------------------------------------------------------------------------------
 
 
 def test_each_send_counts_and_all_of_them_must_be_given_back() -> None:
@@ -205,7 +205,7 @@ def test_threads_that_lend_and_release_the_same_object_lose_no_count() -> None:
     assert len(lent) == 0
 
 
-# -- chained connections ------------------------------------------------------------------------------------------------
+# -- chained connections -----------------------------------------------------------------------------------------------
 
 
 def test_the_same_object_has_ids_of_its_own_on_each_connection() -> None:
@@ -243,7 +243,7 @@ def test_a_backends_id_is_not_passed_on() -> None:
     assert loans().lend(KnownProxy(FakeConnection(), ("bench.Supply", 94236789, 13991234)))[1:] == (1, 2)
 
 
-# -- what is borrowed ---------------------------------------------------------------------------------------------------
+# -- what is borrowed --------------------------------------------------------------------------------------------------
 
 
 class Bank:
@@ -344,7 +344,7 @@ def test_all_that_was_received_is_given_back_or_still_held(steps: list[tuple[boo
     assert sum(times for _, times in bank.returned) == sum(received.values())
 
 
-# -- boxes --------------------------------------------------------------------------------------------------------------
+# -- boxes -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("value", [None, 1, "V", b"\0", (), (1, ("a", 2.5)), frozenset((1,)), slice(1, 2)], ids=repr)
@@ -441,7 +441,7 @@ def test_a_tuple_of_encoded_items_is_limited() -> None:
         tuple_of([b"\0"] * 300, Limits(items=299))
 
 
-# -- what can't be unboxed ----------------------------------------------------------------------------------------------
+# -- what can't be unboxed ---------------------------------------------------------------------------------------------
 
 NO_BOXES: Final = {
     "no tuple": 5,
@@ -513,7 +513,7 @@ def test_split_and_id_pack_of_give_what_they_have_checked() -> None:
     assert id_pack_of(REMOTE) == REMOTE
 
 
-# -- containers by value ------------------------------------------------------------------------------------------------
+# -- containers by value -----------------------------------------------------------------------------------------------
 
 
 def test_containers_go_by_reference_until_both_ends_agreed() -> None:

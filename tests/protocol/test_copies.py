@@ -33,7 +33,7 @@ def carried(value: Any) -> Any:
     return theirs.unbox(brine.load(ours.box(value)), [])
 
 
-# -- containers ---------------------------------------------------------------------------------------------------------
+# -- containers --------------------------------------------------------------------------------------------------------
 
 keys = st.none() | st.booleans() | st.integers() | st.text(max_size=6) | st.binary(max_size=6)
 containers = st.recursive(
@@ -103,7 +103,7 @@ def test_only_exact_types_with_plain_keys_go_by_value(value: Any) -> None:
     assert take(value) is None
 
 
-# -- arrays -------------------------------------------------------------------------------------------------------------
+# -- arrays ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -196,7 +196,7 @@ def test_arrays_of_objects_and_subclasses_go_by_reference(value: Any) -> None:
     assert take(value) is None
 
 
-# -- without numpy ------------------------------------------------------------------------------------------------------
+# -- without numpy -----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -236,7 +236,7 @@ def test_nothing_is_imported_to_send_a_list() -> None:
     assert degrade([1]) == (1,)
 
 
-# -- what is refused ----------------------------------------------------------------------------------------------------
+# -- what is refused ---------------------------------------------------------------------------------------------------
 
 PROXY: Final = KnownProxy(None, ("builtins.list", 1, 2))
 REFUSED: Final = {
@@ -304,7 +304,7 @@ def test_sets_and_dicts_of_numbers_are_small_for_they_may_collide(kind: str) -> 
     assert len(rebuild(kind, texts, limits)) == 6, "texts don't: their hashes are salted"
 
 
-# -- for peers that take no copies --------------------------------------------------------------------------------------
+# -- for peers that take no copies -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

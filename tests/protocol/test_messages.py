@@ -56,7 +56,7 @@ def expected(row: dict[str, Any]) -> tuple[Any, ...]:
     return row["type"], row["seq"], row["args"], threads
 
 
-# -- stock's bytes ------------------------------------------------------------------------------------------------------
+# -- stock's bytes -----------------------------------------------------------------------------------------------------
 
 
 def test_the_vectors_are_of_both_generations_of_stock() -> None:
@@ -128,7 +128,7 @@ def test_a_number_is_encoded_as_brine_encodes_it(number: int) -> None:
     assert encode_int(number) == brine.dump(number)
 
 
-# -- what is no message -------------------------------------------------------------------------------------------------
+# -- what is no message ------------------------------------------------------------------------------------------------
 
 WRONG: Final = {
     "an unknown type": b"\x04" + brine.dump((0, (3, (1, ())))),
@@ -164,7 +164,7 @@ def test_what_is_no_message_is_a_protocol_error(message: bytes) -> None:
         MessageDecoder(LIMITS).decode(message)
 
 
-# -- what the decoder remembers -----------------------------------------------------------------------------------------
+# -- what the decoder remembers ----------------------------------------------------------------------------------------
 
 values = st.recursive(
     st.none()

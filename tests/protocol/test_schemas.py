@@ -229,7 +229,7 @@ def test_a_default_is_not_shared_between_requests() -> None:
         assert kwargs == {}
 
 
-# -- the usual form of a call is read by a short cut ---------------------------------------------------------------------
+# -- the usual form of a call is read by a short cut -------------------------------------------------------------------
 
 labels = st.sampled_from([1, 2, 3, 4, 5, True, 1.0, "1", None])
 scalars = st.sampled_from(
