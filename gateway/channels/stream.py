@@ -161,6 +161,7 @@ class StreamChannel(Channel):
 
     def close(self) -> None:
         self._stream.close()
+        self._decoder = FrameDecoder(self._limits)  # what had come is of no use; a thread that still reads has its own
 
     @property
     def closed(self) -> bool:

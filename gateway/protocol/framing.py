@@ -22,7 +22,7 @@ HEADER_SIZE: Final = 5
 OVERHEAD: Final = 6
 TERMINATOR: Final = b"\n"
 HEARTBEAT: Final = b"\0\0\0\0\0\n"
-CRUMB: Final = 512
+CRUMB: Final = 16 * KIB
 """Chunks shorter than this are joined as they come."""
 UNMETERED: Final = 64 * KIB
 """So much a decoder may hold without telling its meter."""

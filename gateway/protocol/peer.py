@@ -229,3 +229,4 @@ class Peer:
         """Let go of everything that belongs to the peer. The Peer is of no use afterwards."""
         self.boxing.loans.clear()
         self.boxing.proxies.clear()
+        self._decode = MessageDecoder(self._limits).decode

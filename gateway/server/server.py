@@ -14,6 +14,7 @@ from gateway.channels.listener import Listener
 from gateway.errors import GatewayError, LinkDown
 from gateway.limits import DEFAULT_LIMITS, Limits
 from gateway.server.ledger import Account, Ledger
+from gateway.server.memory import unmap_large_blocks
 from gateway.service.service import Service, instance_of
 from gateway.sync.connection import Connection
 from gateway.sync.reactor import LINGER_S, REACTOR
@@ -98,6 +99,7 @@ class Server:
             raise LinkDown(f"the server at {redacted(self.url)} was closed; make a new one")
         if self._listener is not None:
             return
+        unmap_large_blocks()
         self._listener = listen(self._url, limits=self._limits)
         reach = "from this machine only" if self._listener.local_only else "from other machines too"
         _log.info("serving at %s, reachable %s", redacted(self._listener.url), reach)

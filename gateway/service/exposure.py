@@ -153,9 +153,10 @@ class Exposable:
 
 def exposure_table(obj: Any) -> Mapping[str, Exposure]:
     """The table of an object or class: name -> row. Never calls into the object unless it is `Exposable`."""
-    if isinstance(obj, Exposable):
-        return obj.exposures()
-    cls = obj if isinstance(obj, type) else type(obj)
+    kind = type(obj)  # isinstance would ask the object for its __class__
+    if issubclass(kind, Exposable):
+        return obj.exposures()  # type: ignore[no-any-return]
+    cls = obj if issubclass(kind, type) else kind
     table = _tables.get(cls)
     if table is None:
         table = _tables[cls] = _build(cls)

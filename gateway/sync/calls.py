@@ -129,6 +129,7 @@ class Calls:
                 task.in_lane = True
         except Busy as error:
             self._refund(task)
+            task.request.args.clear()  # they may be large, and the peer may not take the answer soon
             self._send_fault(task.request, error)
             return None
         return task

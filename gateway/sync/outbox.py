@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from threading import Lock
 from typing import Any, Final
 
@@ -13,7 +12,6 @@ from gateway.errors import LimitExceeded, LinkDown, ProtocolError
 from gateway.limits import KIB, Limits
 from gateway.protocol.netref import IdPack
 from gateway.protocol.peer import Peer
-from gateway.sync.workers import WORKERS
 
 LARGE: Final = 64 * KIB
 """A message above this size is charged to the channel's account also while it is being sent."""
@@ -93,12 +91,8 @@ class Outbox:
                 self._sending.release()
 
     def flush_releases(self) -> None:
-        """Give back what finalizers noted while nothing else was sent. Does not wait for the peer to take it."""
+        """Give back what finalizers noted while nothing else was sent."""
         if self.releases:
-            WORKERS.submit(self._send_releases)
-
-    def _send_releases(self) -> None:
-        with suppress(LinkDown):
             self._leave_releases()
             self.flush()
 

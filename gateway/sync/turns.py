@@ -53,6 +53,10 @@ class Turn:
     def __init__(self, who: int) -> None:
         self._who = who
         self._messages = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """From now on it counts."""
         self._began = time.thread_time()
 
     def is_over(self, size: int) -> bool:
@@ -65,4 +69,4 @@ class Turn:
         used_s = time.thread_time() - self._began
         if used_s >= TURN_S:
             time.sleep(TURNS.pause_s(self._who, used_s, time.monotonic()))
-            self._began = time.thread_time()
+            self.begin()

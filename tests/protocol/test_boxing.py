@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Final
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import BadRequest, LimitExceeded, NotFound
@@ -325,6 +325,7 @@ def test_the_number_of_living_proxies_is_limited_and_the_dead_do_not_count() -> 
     assert len(bank.borrowed) == 2
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 3)), max_size=60))
 def test_all_that_was_received_is_given_back_or_still_held(steps: list[tuple[bool, int]]) -> None:
     bank, held, received = Bank(), {}, dict.fromkeys(range(4), 0)

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import BadRequest, LimitExceeded
@@ -49,6 +49,7 @@ containers = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(containers)
 def test_containers_arrive_as_they_are(value: Any) -> None:
     arrived = carried(value)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import ProtocolError
@@ -195,6 +195,7 @@ def test_the_same_request_under_another_number_gives_the_same_args() -> None:
     assert len({id(row[2]) for row in decoded}) == 1, "short requests are decoded once"
 
 
+@settings(deadline=None)
 @given(st.lists(requests, max_size=12))
 def test_two_messages_are_never_mixed_up(messages: list[bytes]) -> None:
     decoder = MessageDecoder(LIMITS)
@@ -208,6 +209,7 @@ def test_values_that_are_equal_but_not_the_same_are_kept_apart() -> None:
         assert repr(decoder.decode(b"\x01" + brine.dump((7, value)))[2]) == repr(value)
 
 
+@settings(deadline=None)
 @given(requests, st.data())
 def test_a_damaged_request_is_read_as_the_strict_codec_reads_it(message: bytes, data: st.DataObject) -> None:
     position = data.draw(st.integers(1, len(message) - 1))

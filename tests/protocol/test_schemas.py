@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import BadRequest, GatewayError, LimitExceeded, NotFound
@@ -272,6 +272,7 @@ def outcome(schema: Any, bench: Bench, box: Any) -> Any:
 
 
 @pytest.mark.parametrize("handler", [Handler.CALL, Handler.CALLATTR])
+@settings(deadline=None)
 @given(calls)
 def test_the_short_cut_reads_what_the_general_schema_reads(handler: Handler, box: Any) -> None:
     schema = SCHEMAS[handler]
