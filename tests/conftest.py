@@ -1,7 +1,11 @@
-"""What holds for every test: mDNS stays on the loopback interface, also in the processes that tests start."""
+"""What holds for every test, also in the processes that tests start."""
 
 from __future__ import annotations
 
 import os
+import signal
 
+# mDNS stays on the loopback interface.
 os.environ["INSTRUMENT_GATEWAY_INTERFACES"] = "127.0.0.1"
+# A job in the background is born with SIGINT ignored, and so are its children: Ctrl-C could not be tested.
+signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -75,6 +75,11 @@ class Channel(ABC):
         """A begun message has made no progress for too long; `now` is `time.monotonic()`."""
         return False
 
+    @property
+    def wrote_whole(self) -> bool:
+        """After an interrupt of `send`: whether the message is out all the same, and the channel can be used on."""
+        return False
+
     def acknowledge(self) -> None:
         """Tell the peer's system now that its bytes came. To be called where no answer will carry that soon.
 

@@ -28,6 +28,9 @@ class SocketStream(Stream):
         _set_receive_timeout(sock, TICK_S)
         self._sock = sock
         self._recv = sock.recv
+        self._send = sock.send
+        self._sent: list[int] = []
+        self._size = 0
         self._quick_ack = sock.family != getattr(socket, "AF_UNIX", None) and _QUICKACK is not None
         self._closed = False
 
@@ -80,14 +83,22 @@ class SocketStream(Stream):
         self._quick_ack = False
 
     def write(self, data: bytes, progress_s: float) -> None:
+        # An interrupt (Ctrl-C) may come when the system call is done: `extend` notes its result before Python looks.
+        sent: list[int] = []
+        self._sent = sent
+        self._size = len(data)
         try:
-            sent = self._sock.send(data, _DONTWAIT)
+            sent.extend(map(self._send, (data,), (_DONTWAIT,)))
         except BlockingIOError:
-            sent = 0
+            sent.append(0)
         except OSError as error:
             raise LinkDown(f"the connection was lost: {error.strerror or error}") from None
-        if sent < len(data):
-            self._write_rest(memoryview(data)[sent:], progress_s)
+        if sent[0] < self._size:
+            self._write_rest(memoryview(data)[sent[0] :], progress_s)
+
+    @property
+    def wrote_whole(self) -> bool:
+        return self._sent == [self._size]
 
     def _write_rest(self, rest: memoryview, progress_s: float) -> None:
         poller = select.poll()

@@ -48,6 +48,11 @@ class Stream(ABC):
     @abstractmethod
     def fileno(self) -> int: ...
 
+    @property
+    def wrote_whole(self) -> bool:
+        """After an interrupt of `write`: whether all of it is out."""
+        return False
+
     def acknowledge(self) -> None:
         """See `Channel.acknowledge`."""
 
@@ -77,6 +82,7 @@ class StreamChannel(Channel):
         self._progress_at = 0.0
         self._read = stream.read
         self._write = stream.write
+        self._in_parts = False
 
     def send(self, data: bytes) -> None:
         progress_s = self._limits.progress_s
@@ -84,9 +90,11 @@ class StreamChannel(Channel):
             self._write(frame(data, self._limits, compress=self._compress), progress_s)
         else:
             # Two more system calls cost less than another copy.
+            self._in_parts = True
             self._write(header(data, self._limits), progress_s)
             self._write(data, progress_s)
             self._write(TERMINATOR, progress_s)
+            self._in_parts = False
 
     def send_many(self, messages: list[bytes]) -> None:
         frames = [frame(message, self._limits, compress=self._compress) for message in messages]
@@ -171,6 +179,10 @@ class StreamChannel(Channel):
         if self._stream.closed:
             raise LinkDown("the channel is closed")
         return self._stream.fileno()
+
+    @property
+    def wrote_whole(self) -> bool:
+        return self._stream.wrote_whole and not self._in_parts
 
     def acknowledge(self) -> None:
         self._stream.acknowledge()

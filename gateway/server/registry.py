@@ -7,9 +7,9 @@ from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any
 
-from gateway.errors import NotFound
+from gateway.errors import ConfigError, NotFound
 from gateway.limits import DEFAULT_LIMITS, Limits
-from gateway.service.exposure import Access, Exposure, Kind, exposed, exposure_table
+from gateway.service.exposure import EXPOSED_PREFIX, Access, Exposure, Kind, exposed, exposure_table
 from gateway.service.service import Service
 from gateway.sync.lane import Lane
 
@@ -18,16 +18,18 @@ class GatewayService(Service):
     """`conn.root` of a gateway: `conn.root.psu1`, or `conn.root.device("psu1")`.
 
     `devices` are what is served, by name; each gets a lane, so that it is never entered twice at a time, whoever calls.
+    Raises ConfigError for a name that the service needs itself.
     """
 
     def __init__(self, devices: Mapping[str, Any], limits: Limits | None = None) -> None:
         pending = (limits or DEFAULT_LIMITS).pending_calls
         self._devices = dict(devices)
         for name, device in self._devices.items():
+            if name.startswith(("_", EXPOSED_PREFIX)) or hasattr(type(self), name):
+                raise ConfigError(f"the device name {name!r} is the gateway's own; choose another one", device=name)
             device.gateway_lane = Lane(name, pending)
-        own = type(self).__exposure__
         rows = {name: _row(name, device) for name, device in self._devices.items()}
-        self._exposures = MappingProxyType({**rows, **own})
+        self._exposures = MappingProxyType({**type(self).__exposure__, **rows})
 
     def exposures(self) -> Mapping[str, Exposure]:
         return self._exposures

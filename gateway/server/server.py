@@ -14,7 +14,7 @@ from gateway.channels.listener import Listener
 from gateway.errors import GatewayError, LinkDown
 from gateway.limits import DEFAULT_LIMITS, Limits
 from gateway.server.ledger import Account, Ledger
-from gateway.server.memory import unmap_large_blocks
+from gateway.server.memory import Sweeper, unmap_large_blocks
 from gateway.service.service import Service, instance_of
 from gateway.sync.connection import Connection
 from gateway.sync.reactor import LINGER_S, REACTOR
@@ -26,6 +26,8 @@ DEFAULT_URL: Final = "tcp://127.0.0.1:18871"
 _CLOSE_S: Final = 1.0
 _AT_ONCE: Final = 16
 """Peers taken in before the reactor looks after the others again."""
+_SWEEP_S: Final = 2.0
+"""How long after a connection's end the process is looked at whether it has grown."""
 _COMPLAIN_S: Final = 1.0
 """Refused connections are logged this often."""
 _LOCAL: Final = "local"
@@ -58,6 +60,8 @@ class Server:
         self._admitted: Counter[str] = Counter()
         """Peers by host, from their acceptance on: a connection comes about a little later, in a worker."""
         self._ledger = Ledger(self._limits)
+        self._sweeper = Sweeper()
+        self._sweeping = False
         self._refused = 0
         self._complained_at = -_COMPLAIN_S
         self._changed = Condition(RLock())
@@ -109,7 +113,8 @@ class Server:
         """Serve until `close` is called in another thread, or until a handler's SystemExit or KeyboardInterrupt ends
         it.
         """
-        self.start()
+        if not self._ended.is_set():
+            self.start()
         self._ended.wait()
         if self._exit is not None:
             raise self._exit
@@ -200,8 +205,8 @@ class Server:
         try:
             conn = Connection(instance_of(self._service), channel, config, limits=self._limits, strict=self._strict)
         except BaseException:
-            channel.close()
             self._dismiss(host)
+            channel.close()
             raise
         conn.calls.account = account = self._ledger.open(host)
         channel.charge_to(account)
@@ -234,6 +239,13 @@ class Server:
             self._connections.discard(conn)
             self._dismiss(host)
             self._changed.notify_all()
+            if not self._sweeping:
+                self._sweeping = True
+                REACTOR.call_later(_SWEEP_S, lambda: WORKERS.submit(self._sweep))
+
+    def _sweep(self) -> None:
+        self._sweeping = False
+        self._sweeper.sweep()
 
     def _dismiss(self, host: str) -> None:
         with self._changed:

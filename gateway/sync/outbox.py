@@ -159,7 +159,8 @@ class Outbox:
             self._lost(error)
             raise LinkDown(str(error)) from error
         except BaseException as error:
-            # An interrupt: part of a frame may be out, so the stream can't be used any more.
-            self._left.clear()
-            self._lost(error)
+            if not self._channel.wrote_whole:
+                # An interrupt: part of a frame may be out, so the stream can't be used any more.
+                self._left.clear()
+                self._lost(error)
             raise

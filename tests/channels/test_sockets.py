@@ -14,6 +14,8 @@ from gateway.channels import memory_pair
 from gateway.channels.sockets import TICK_S, SocketStream
 from gateway.channels.stream import StreamChannel
 from gateway.errors import LinkDown
+from gateway.limits import Limits
+from gateway.protocol.framing import frame
 
 Pair = tuple[SocketStream, socket.socket]
 
@@ -90,11 +92,21 @@ def quick_acks(stream: SocketStream) -> int:
     return stream._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK)
 
 
-def test_a_stock_peers_segments_are_acknowledged_at_once_after_each_read(tcp: Pair) -> None:
+def test_a_stock_peers_segments_are_acknowledged_at_once_where_asked(tcp: Pair) -> None:
     stream, other = tcp
     stream._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
     other.send(b"x")
     assert stream.read(10, 5.0) == b"x"
+    assert quick_acks(stream) == 0
+    stream.acknowledge()
+    assert quick_acks(stream) == 1
+
+
+def test_a_begun_frame_is_acknowledged_so_that_its_rest_comes(tcp: Pair) -> None:
+    stream, other = tcp
+    stream._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+    other.send(frame(b"whole", Limits())[:-1])
+    assert StreamChannel(stream).recv_within(0.2) is None
     assert quick_acks(stream) == 1
 
 
@@ -104,6 +116,7 @@ def test_a_prompt_peer_costs_no_system_call_for_acknowledging(tcp: Pair) -> None
     stream._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
     other.send(b"x")
     assert stream.read(10, 5.0) == b"x"
+    stream.acknowledge()
     assert quick_acks(stream) == 0
 
 

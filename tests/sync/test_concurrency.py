@@ -24,10 +24,11 @@ from gateway.service.exposure import Exposable, exposed
 from gateway.sync.lane import Lane
 
 SERVER = """
+import threading
 import gateway
-class Echo(gateway.Service):
-    def exposed_echo(self, value): return value
-with gateway.Server(Echo, "tcp://127.0.0.1:0") as server:
+class Never(gateway.Service):
+    def exposed_answer(self): threading.Event().wait()
+with gateway.Server(Never, "tcp://127.0.0.1:0") as server:
     print(server.url, flush=True)
     server.serve_forever()
 """
@@ -375,12 +376,11 @@ def test_close_ends_within_a_second_on_a_dead_link_and_wakes_every_waiter(
     child, url = process
     conn = gateway.connect(url)
     root = conn.root
-    os.kill(child.pid, signal.SIGSTOP)
     errors: list[Exception] = []
 
     def call() -> None:
         try:
-            root.echo(1)
+            root.answer()
         except OutcomeUnknown as error:
             errors.append(error)
 
@@ -388,6 +388,7 @@ def test_close_ends_within_a_second_on_a_dead_link_and_wakes_every_waiter(
     for waiter in waiters:
         waiter.start()
     assert eventually(lambda: len(conn._pending) == 4)
+    os.kill(child.pid, signal.SIGSTOP)
     began = monotonic()
     conn.close()
     conn.close()
@@ -398,15 +399,13 @@ def test_close_ends_within_a_second_on_a_dead_link_and_wakes_every_waiter(
     assert all("closed by this side" in str(error) for error in errors)
     os.kill(child.pid, signal.SIGCONT)
     with pytest.raises(LinkDown, match="closed by this side"):
-        root.echo(1)
+        root.answer()
 
 
 def test_a_killed_peer_ends_the_calls_under_way(process: tuple[subprocess.Popen[str], str]) -> None:
     child, url = process
     conn = gateway.connect(url)
-    root = conn.root
-    os.kill(child.pid, signal.SIGSTOP)
-    result = gateway.async_(root.echo)(1)
+    result = gateway.async_(conn.root.answer)()
     began = monotonic()
     child.kill()
     with pytest.raises(EOFError):
