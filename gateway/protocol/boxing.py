@@ -216,31 +216,30 @@ class Boxing:
         self.imports = True
         """Whether an array of the peer may make this side import numpy."""
 
-    def box(self, value: Any, owner: object = None, *, room: int | None = None) -> bytes:
-        """The brine bytes of the box around `value`; what is lent for it is noted to belong to `owner`.
+    def box(self, value: Any, owner: object = None, *, head: bytes = b"") -> bytes:
+        """`head` and the brine bytes of the box around `value`; what is lent for it is noted to belong to `owner`.
 
-        `room` is how many bytes it may take, by default a whole frame. Raises brine.Unencodable for a value that can't
+        They must fit into a frame. Raises brine.Unencodable for a value that can't
         be encoded, LimitExceeded for one that is too large and for one reference too many; then nothing is lent.
         """
-        pieces = [_VALUE]
+        pieces = [head, _VALUE]
         try:
             dump_into(value, pieces, self._limits)
-            return self._fitting(b"".join(pieces), room)
+            return self._fitting(b"".join(pieces))  # once: it may be megabytes
         except NotBrine:
             pass
         lent: list[IdPack] = []
         try:
-            return self._fitting(self._box_object(value, owner, 0, lent), room)
+            return self._fitting(head + self._box_object(value, owner, 0, lent))
         except BaseException:
             for id_pack in lent:
                 self.loans.release(id_pack, 1)
             raise
 
-    def _fitting(self, box: bytes, room: int | None) -> bytes:
-        allowed = self._limits.frame if room is None else room
-        if len(box) > allowed:
-            raise LimitExceeded("frame", actual=len(box), allowed=allowed)
-        return box
+    def _fitting(self, data: bytes) -> bytes:
+        if len(data) > self._limits.frame:
+            raise LimitExceeded("frame", actual=len(data), allowed=self._limits.frame)
+        return data
 
     def _box(self, value: Any, owner: object, depth: int, lent: list[IdPack]) -> bytes:
         try:

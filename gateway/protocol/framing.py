@@ -114,25 +114,29 @@ class FrameDecoder:
                 self._tail.append(chunk)
             if self._tail_size >= self._mark:
                 self._mark += UNMETERED
-                self._measure(self._available())
+                self._measure(2 * self._available())  # each byte is held twice when the frame is put together
 
     def settle(self) -> None:
         """The last large message is dealt with: tell the meter."""
-        self._measure(self._tail_size if self._tail_size > UNMETERED else 0)
+        self._measure(2 * self._tail_size if self._tail_size > UNMETERED else 0)
         self._mark = self._tail_size + UNMETERED
 
     def _measure(self, size: int) -> None:
         if self.meter is not None:
-            # Each byte is held twice when the frame is put together, and again when the message is decoded.
-            self.meter(2 * size)
-            self.metered = 2 * size
+            self.meter(size)
+            self.metered = size
+
+    def _handed_out(self, message: bytes) -> bytes:
+        if self.metered or len(message) > UNMETERED:
+            self._measure(len(message) + self._tail_size)
+        return message
 
     def next_message(self) -> bytes | None:
         """The next message's data, inflated, or None until more bytes came."""
         while self._available() >= self._wanted:
             if self._tail and self._wanted > OVERHEAD and self._available() - self._wanted < len(self._tail[-1]):
                 data, flag = self._take_gathered()
-                return self._inflate(data) if flag else data
+                return self._handed_out(self._inflate(data) if flag else data)
             if self._tail:
                 self._join()
             start = self._pos + HEADER_SIZE
@@ -152,7 +156,7 @@ class FrameDecoder:
             if self._pos == len(self._buffer):
                 self._buffer, self._pos = b"", 0  # it may be large, and the next frame may not come soon
             if length:
-                return self._inflate(data) if flag else data
+                return self._handed_out(self._inflate(data)) if flag else data
         return None
 
     def _available(self) -> int:
@@ -184,8 +188,11 @@ class FrameDecoder:
         pieces: list[bytes] = []
         size, rest = 0, data
         while not inflater.eof:
+            step = min(INFLATE_STEP if size else UNMETERED, allowed + 1 - size)
+            if size:
+                self._measure(len(data) + 2 * (size + step))  # before there is anything: many may be at it
             try:
-                piece = inflater.decompress(rest, min(INFLATE_STEP, allowed + 1 - size))
+                piece = inflater.decompress(rest, step)
             except zlib.error as error:
                 raise ProtocolError(f"frame of {len(data)} bytes is no zlib stream: {error}") from None
             size += len(piece)
@@ -195,8 +202,6 @@ class FrameDecoder:
                 break  # it ends before its end
             rest = inflater.unconsumed_tail
             pieces.append(piece)
-            if size > UNMETERED:
-                self._measure(len(data) + size)
         if not inflater.eof or inflater.unused_data:
             raise ProtocolError(f"frame of {len(data)} bytes is not exactly one zlib stream")
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -130,10 +130,9 @@ class Peer:
     def reply(self, seq: int, value: Any, owner: object = None, threads: tuple[int, int] | None = None) -> bytes:
         """The answer to request `seq`; a value that can't be encoded or is too large becomes that call's error."""
         try:
-            box = self.boxing.box(value, owner, room=self._limits.frame - _HEAD_MAX)
+            return self.boxing.box(value, owner, head=self._head(REPLY, seq, threads))
         except Exception as error:  # noqa: BLE001 - whatever it is, the peer waits for an answer
             return self.fault(seq, error, None, threads)
-        return self._encode(REPLY, seq, box, threads)
 
     def fault(
         self, seq: int, error: BaseException, traceback_text: str | None, threads: tuple[int, int] | None = None
@@ -148,7 +147,7 @@ class Peer:
             name = type(error).__name__[: self._limits.exception_name]
             stand_in = RuntimeError(f"{name} was raised, and can't be sent: {type(problem).__name__}")
             payload = dump(vinegar.dump(stand_in, None, version, self._limits), self._limits)
-        return self._encode(EXCEPTION, seq, payload, threads)
+        return self._head(EXCEPTION, seq, threads) + payload
 
     def release(self, proxy_id: IdPack, times: int) -> tuple[int, bytes]:
         """`(seq, message)` of the request that gives `times` sends of one object back."""
@@ -157,9 +156,10 @@ class Peer:
             Handler.DEL, b"\x11\x52" + tuple_of([reference, _BOX_VALUE + encode_int(times)], self._limits)
         )
 
-    def _encode(self, kind: int, seq: int, args: bytes, threads: tuple[int, int] | None) -> bytes:
-        message = self._heads[kind] + encode_int(seq) + args
-        return message if threads is None else THREADS.pack(*threads) + message
+    def _head(self, kind: int, seq: int, threads: tuple[int, int] | None) -> bytes:
+        """What an answer begins with."""
+        head = self._heads[kind] + encode_int(seq)
+        return head if threads is None else THREADS.pack(*threads) + head
 
     # -- incoming ---------------------------------------------------------------------------------------------------
 

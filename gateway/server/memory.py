@@ -1,8 +1,8 @@
 """Memory: a server gives back what a large transfer, or an attack, made it use.
 
-What a connection was made of refers to itself in circles, and Python looks for such circles only when much has been made
-meanwhile. A few of them can keep megabytes, because each lies among other things that are gone. So they are looked for
-when the process has grown and a connection has ended.
+What a connection was made of refers to itself in circles, and Python looks for such circles only when much has been
+made meanwhile. A few of them can keep megabytes, because each lies among other things that are gone. So they are looked
+for when the process has grown and a connection has ended.
 
 glibc maps a large block by itself and unmaps it when it is freed; but each such freeing makes it keep larger ones from
 then on, up to 32 MiB, for each thread apart. Fragments of what 16 threads decoded once would stay for the life of the

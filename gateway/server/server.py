@@ -179,8 +179,8 @@ class Server:
                 self._admitted[host] += 1
                 WORKERS.submit(self._welcome, channel, host)
                 return
-        channel.close()
         self._complain(f"{host} has {own}, all have {total}")
+        channel.close()
 
     def _complain(self, why: str) -> None:
         self._refused += 1

@@ -199,7 +199,7 @@ class Calls:
             if following is not None and (following.calls is not self or answer is None):
                 WORKERS.submit(following)
                 following = None
-        if task.charged and task.result is None:  # nothing of the arguments is in the answer that has to live until then
+        if task.charged and task.result is None:  # else the arguments may be part of what has to live until then
             task.request.args.clear()
             self._refund(task)
         with suppress(LinkDown):  # nobody is there to be told

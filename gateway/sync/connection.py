@@ -39,6 +39,7 @@ _log: Final = logging.getLogger(__name__)
 
 _CLOSE_S: Final = 0.5
 """How long `close` waits for the peer's end of file, so that what was sent before is not lost with the connection."""
+_CLOSED_HERE: Final = "the connection was closed by this side"
 _PING_DATA: Final = "abcdefghijklmnopqrstuvwxyz" * 20
 _tokens: Final = itertools.count(1)
 
@@ -152,7 +153,7 @@ class Connection:
             if not self._config["close_catchall"]:
                 raise
         finally:
-            self._lose(LinkDown("the connection was closed by this side"))
+            self._lose(LinkDown(_CLOSED_HERE))
 
     def ping(self, data: Any = None, timeout: float | None = 3) -> None:
         """Make sure that the peer answers. Raises PingError if the echo differs, CallTimeout, LinkDown (EOFError)."""
@@ -471,6 +472,8 @@ class Connection:
         with self._state:
             if self._lost is not None:
                 return
+            if self._closing and isinstance(error, LinkDown):
+                error = LinkDown(_CLOSED_HERE)  # whichever side's end of file came first
             reason = str(error) or type(error).__name__
             self._lost = error if isinstance(error, LinkDown) else LinkDown(reason)
             _log.debug("%s ends: %s", self._config["connid"], reason)

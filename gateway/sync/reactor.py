@@ -129,18 +129,7 @@ class Reactor:
                 self._make_changes()
                 if self._finished(wakened):
                     return
-                timeout = self._timeout(tick)
-                self._ticking = timeout is not None and timeout <= TICK_MAX_S
-                events = selector.select(timeout)
-                self._ticking = False
-                tick = TICK_S if events else min(tick * 1.5, TICK_MAX_S)
-                for key, _ in events:
-                    if key.data is None:
-                        _drain(wakened)
-                    else:
-                        key.data()
-                for conn in list(self._active):
-                    self._settle(conn)
+                tick = TICK_S if self._turn(selector, wakened, tick) else min(tick * 1.5, TICK_MAX_S)
                 now = monotonic()
                 self._run_timers(now)
                 if now >= next_housekeeping:
@@ -148,6 +137,24 @@ class Reactor:
                     next_housekeeping = now + HOUSEKEEPING_S
             except Exception:
                 _log.exception("%s: unexpected error; going on", self._name)
+
+    def _turn(self, selector: selectors.BaseSelector, wakened: socket.socket, tick: float) -> bool:
+        """Wait once and do what is to be done then; whether anything came.
+
+        What it looks at is forgotten when it returns: a thread that waits must not keep a lost connection alive.
+        """
+        timeout = self._timeout(tick)
+        self._ticking = timeout is not None and timeout <= TICK_MAX_S
+        events = selector.select(timeout)
+        self._ticking = False
+        for key, _ in events:
+            if key.data is None:
+                _drain(wakened)
+            else:
+                key.data()
+        for conn in list(self._active):
+            self._settle(conn)
+        return bool(events)
 
     def _timeout(self, tick: float) -> float | None:
         waits = [when - monotonic() for when, _ in self._timers]

@@ -67,12 +67,18 @@ def test_the_bench_has_a_supply_a_meter_and_a_console_that_work() -> None:
     assert all(gone(port) for port in ports)
 
 
+def children() -> set[int]:
+    """The processes that this thread has started, those of other tests' fixtures among them."""
+    return set(map(int, Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()))
+
+
 def test_each_simulator_is_a_process_of_its_own_and_is_waited_for() -> None:
+    before = children()
     with open_bench():
-        children = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
-        assert len(children) == 3
-        assert os.getpgid(int(children[0])) != os.getpgid(0)
-    assert not any(os.path.exists(f"/proc/{child}") for child in children)
+        simulators = children() - before
+        assert len(simulators) == 3
+        assert all(os.getpgid(simulator) != os.getpgid(0) for simulator in simulators)
+    assert not any(os.path.exists(f"/proc/{simulator}") for simulator in simulators)
 
 
 def test_a_simulator_that_does_not_start_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,10 +89,10 @@ def test_a_simulator_that_does_not_start_is_named(monkeypatch: pytest.MonkeyPatc
 
 def test_a_simulator_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "STOP_S", 0.05)
+    before = children()
     with open_bench() as tables:
-        children = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
-        for child in children:
-            os.kill(int(child), signal.SIGSTOP)
+        for simulator in children() - before:
+            os.kill(simulator, signal.SIGSTOP)
     assert all(gone(table["port"]) for table in tables.values())
 
 

@@ -423,12 +423,11 @@ def test_what_can_not_be_sent_lends_nothing(value: Any, problem: type[Exception]
     assert ours.loans.find(ours.loans.lend(kept)).count == 2
 
 
-def test_a_box_keeps_to_the_room_it_is_given() -> None:
-    ours = boxing()
-    size = len(ours.box("x" * 1000))
-    assert len(ours.box("x" * 1000, room=size)) == size
+def test_a_box_and_its_head_fit_into_a_frame() -> None:
+    size = len(boxing().box("x" * 1000, head=b"head"))
+    assert boxing(Limits(frame=size)).box("x" * 1000, head=b"head").startswith(b"head")
     with pytest.raises(LimitExceeded) as refused:
-        ours.box("x" * 1000, room=size - 1)
+        boxing(Limits(frame=size - 1)).box("x" * 1000, head=b"head")
     assert (refused.value.what, refused.value.actual, refused.value.allowed) == ("frame", size, size - 1)
 
 
