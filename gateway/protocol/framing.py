@@ -190,7 +190,8 @@ class FrameDecoder:
         while not inflater.eof:
             step = min(INFLATE_STEP if size else UNMETERED, allowed + 1 - size)
             if size:
-                self._measure(len(data) + 2 * (size + step))  # before there is anything: many may be at it
+                # Its pieces, the whole, and what is decoded from it. Told before there is anything: many may be at it.
+                self._measure(len(data) + 3 * (size + step))
             try:
                 piece = inflater.decompress(rest, step)
             except zlib.error as error:

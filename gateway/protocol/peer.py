@@ -12,7 +12,7 @@ from itertools import count
 from typing import Any, Final, NamedTuple
 
 from gateway.errors import BadRequest, GatewayError, LimitExceeded, ProtocolError
-from gateway.limits import Limits
+from gateway.limits import KIB, Limits
 from gateway.protocol import vinegar
 from gateway.protocol.boxing import Boxing, Loan, tuple_of
 from gateway.protocol.brine import dump
@@ -35,6 +35,8 @@ _FEATURES: Final = 64
 _HANDLERS: Final = {int(handler): (handler, SCHEMAS[handler]) for handler in Handler}
 _DEL: Final = int(Handler.DEL)
 _BOX_VALUE: Final = b"\x11\x51"
+SMALL: Final = KIB
+"""Requests up to this size are not weighed: their number is bounded."""
 _HEAD_MAX: Final = 64
 """Bytes that an answer takes besides its args, at most: thread ids, the message type, a sequence number."""
 
@@ -51,6 +53,8 @@ class Request(NamedTuple):
     """Proxies among the arguments whose class must be asked for before they are used."""
     size: int
     """Bytes of the message."""
+    charged: int = 0
+    """What `Peer.charge` said that the arguments weigh."""
 
 
 class Refused(NamedTuple):
@@ -103,6 +107,9 @@ class Peer:
         self.boxing = Boxing(connection, proxy_for, released, limits, lock, stand_in)
         self.features: frozenset[str] | None = None
         """What the peer announced in HELLO; None while it hasn't."""
+        self.charge: Callable[[list[Any], int], int] | None = None
+        """Called with the arguments of a request of more than SMALL bytes, and their number. Gives what they weigh on
+        somebody's account, or raises a GatewayError: then the request is refused."""
 
     # -- outgoing ---------------------------------------------------------------------------------------------------
 
@@ -191,8 +198,9 @@ class Peer:
                 raise BadRequest(f"there is no handler {number}")
             handler, schema = known
             arguments = schema.read(self.boxing, box, new, self._limits)
+            charged = self.charge(arguments, size) if size > SMALL and self.charge is not None else 0
         except GatewayError as error:
-            return Refused(seq, error, threads)
+            return Refused(seq, error.with_traceback(None), threads)  # its frames hold what was decoded
         if number == _DEL:
             self.boxing.loans.release(*arguments)
             arguments = []
@@ -200,7 +208,7 @@ class Peer:
         if arguments and type(arguments[0]) is Loan:
             target = arguments[0]
             arguments[0] = target.obj
-        return Request(seq, handler, arguments, target, threads, new, size)
+        return Request(seq, handler, arguments, target, threads, new, size, charged)
 
     def _receive_reply(self, seq: int, box: Any) -> Answer:
         if type(box) is tuple and len(box) == 2 and box[0] == LABEL_VALUE:
@@ -209,7 +217,7 @@ class Peer:
         try:
             return Answer(seq, self.boxing.unbox(box, new), None, new)
         except GatewayError as error:
-            return Answer(seq, None, error, _NOTHING)
+            return Answer(seq, None, error.with_traceback(None), _NOTHING)
 
     # -- both -------------------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ class Ledger:
     """Keeps what all connections of a server hold within `in_flight_per_host` and `in_flight`."""
 
     def __init__(self, limits: Limits) -> None:
-        self.limits = limits
+        self.per_host, self.in_all = (_for_what_stays(most) for most in (limits.in_flight_per_host, limits.in_flight))
         self.lock = Lock()
         self.by_host: Counter[str] = Counter()
         """Bytes in flight now, of each host that has any."""
@@ -33,6 +33,11 @@ class Ledger:
     def total(self) -> int:
         """Bytes in flight now, of all hosts."""
         return self.by_host.total()
+
+
+def _for_what_stays(limit: int) -> int:
+    """A fifth is left for what is there for a moment only: pieces that are joined, what is not charged yet."""
+    return limit * 4 // 5
 
 
 class Account:
@@ -48,15 +53,15 @@ class Account:
 
     def take(self, size: int) -> None:
         """Hold `size` bytes more. Raises LimitExceeded, and holds no more, where the host's or all are too many."""
-        ledger, limits = self._ledger, self._ledger.limits
+        ledger = self._ledger
         with ledger.lock:
             if self._closed:
                 return
             of_host, total = ledger.by_host[self._host] + size, ledger.total + size
-            if of_host > limits.in_flight_per_host:
-                raise LimitExceeded("in_flight_per_host", actual=of_host, allowed=limits.in_flight_per_host)
-            if total > limits.in_flight:
-                raise LimitExceeded("in_flight", actual=total, allowed=limits.in_flight)
+            if of_host > ledger.per_host:
+                raise LimitExceeded("in_flight_per_host", actual=of_host, allowed=ledger.per_host)
+            if total > ledger.in_all:
+                raise LimitExceeded("in_flight", actual=total, allowed=ledger.in_all)
             self._hold(size)
 
     def give(self, size: int) -> None:

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway.channels.base import Account
 from gateway.errors import Busy, GatewayError, LimitExceeded, LinkDown
-from gateway.limits import KIB, Limits
+from gateway.limits import Limits
 from gateway.protocol.constants import Handler
 from gateway.protocol.netref import Netref
-from gateway.protocol.peer import DEVICE_PROFILE, FEATURES, VERSION, Peer, Request
+from gateway.protocol.peer import DEVICE_PROFILE, FEATURES, SMALL, VERSION, Peer, Request
 from gateway.protocol.weight import weight
 from gateway.service.device_policy import DevicePolicy
 from gateway.service.handlers import handle
@@ -37,8 +37,6 @@ _log: Final = logging.getLogger(__name__)
 _references: Final = count(1)
 _INSTANCECHECK: Final = Handler.INSTANCECHECK
 _PING: Final = Handler.PING
-_SMALL: Final = KIB
-"""A request up to this size is not charged to the account: the number of calls bounds what these take."""
 _ADDRESS: Final = re.compile(r"\b0x[0-9a-fA-F]{4,}\b")
 _PATH: Final = re.compile(r"(?<![\w.])(?:/[\w.+-]+){2,}")
 
@@ -54,8 +52,8 @@ class Task:
         self.lane = lane
         self.in_lane = False
         self.begun = False
-        self.charged = 0
-        """What its arguments weigh on the account."""
+        self.charged = request.charged
+        """What its arguments weigh on the account, still."""
         self.waits_for_peer = False
         """Its thread is inside a call to the same peer right now."""
         self.result: Any = None
@@ -81,8 +79,11 @@ class Calls:
         self.active: dict[int, Task] = {}
         """The task that each thread is in."""
         self._waiting: set[Task] = set()
+        self._many = min(limits.callback_depth, limits.pending_calls)
+        """From so many calls on it is looked whether they are too many."""
         self.account: Account | None = None
-        """What the arguments of waiting calls are charged to, if anybody counts."""
+        """What the arguments of calls are charged to, if anybody counts."""
+        peer.charge = self._charge
 
     # -- accepting --------------------------------------------------------------------------------------------------
 
@@ -92,8 +93,10 @@ class Calls:
         Called in the order of the wire, by the thread that reads: so the lanes are entered in that order too.
         """
         answer = _CONVERSATION.get(request.handler)
-        if answer is None or (request.handler is _PING and request.size > _SMALL):
+        if answer is None or (request.handler is _PING and request.size > SMALL):
             return self._enter(Task(self, request, self._lane_of(request)))
+        if request.charged and self.account is not None:
+            self.account.give(request.charged)
         try:
             value = answer(self, *request.args)
         except Exception as error:
@@ -114,12 +117,10 @@ class Calls:
     def _enter(self, task: Task) -> Task | None:
         lane = task.lane
         try:
-            if len(self.active) + len(self._waiting) >= self._limits.callback_depth:
+            if len(self.active) + len(self._waiting) >= self._many:
                 self._check_depth()
             if lane is not None:
                 self._refuse_deadlock(lane)
-            if task.request.size > _SMALL and self.account is not None:
-                self._charge(task, self.account)
             if lane is not None:
                 if not lane.enter(task):
                     self._waiting.add(task)
@@ -134,13 +135,18 @@ class Calls:
             return None
         return task
 
-    def _charge(self, task: Task, account: Account) -> None:
-        weighs = weight(task.request.args, task.request.size)
+    def _charge(self, args: list[Any], size: int) -> int:
+        if self.account is None:
+            return 0
+        weighs = weight(args, size)
+        problem = ""
         try:
-            account.take(weighs)
+            self.account.take(weighs)
         except LimitExceeded as error:
-            raise Busy(f"{error}; nothing was done") from None
-        task.charged = weighs
+            problem = str(error)
+        if problem:  # raised here, it has no context whose frames would hold the arguments
+            raise Busy(f"{problem}; nothing was done")
+        return weighs
 
     def _refund(self, task: Task) -> None:
         if task.charged and self.account is not None:

@@ -120,6 +120,10 @@ class Siege:
     def bystander_is_served(self) -> None:
         """The bystander was served in time since the last look."""
         record = self.bystander.ask("")
+        deadline = time.monotonic() + PATIENCE_S
+        while not record["calls"] and not record["error"] and time.monotonic() < deadline:
+            time.sleep(0.05)  # looked at again right after the last look
+            record = self.bystander.ask("")
         assert not record["error"], record
         # What the machine itself was late is no delay of ours.
         late_s = record["worst_s"] - record["machine_s"]
@@ -156,9 +160,7 @@ class Siege:
         now = Means.of(self.pid)
         return now.threads <= self._start.threads and now.descriptors <= self._start.descriptors
 
-    def _settled(
-        self, enough: Callable[[Means], bool] = lambda means: False, deadline: float | None = None
-    ) -> Means:
+    def _settled(self, enough: Callable[[Means], bool] = lambda means: False, deadline: float | None = None) -> Means:
         """What the server uses once that doesn't change any more (or is `enough`, or at the deadline)."""
         deadline = deadline or time.monotonic() + PATIENCE_S
         before = Means.of(self.pid)

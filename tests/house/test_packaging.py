@@ -33,7 +33,7 @@ def requirement_name(requirement: str) -> str:
 
 def imported(source: Path) -> set[str]:
     """Top-level names that `source` imports anywhere."""
-    names = set()
+    names: set[str] = set()
     for node in ast.walk(ast.parse(source.read_bytes())):
         if isinstance(node, ast.Import):
             names.update(alias.name.partition(".")[0] for alias in node.names)
