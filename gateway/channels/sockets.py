@@ -46,11 +46,9 @@ class SocketStream(Stream):
         except BlockingIOError:
             return None
         except OSError as error:
-            raise LinkDown(f"the connection was lost: {error.strerror or error}") from None
+            raise self._gone(f"the connection was lost: {error.strerror or error}") from None
         if not chunk:
-            raise LinkDown(
-                "the connection was closed by this side" if self._closed else "the peer closed the connection"
-            )
+            raise self._gone("the peer closed the connection")
         return chunk
 
     def _recv_within(self, size: int, timeout: float) -> bytes:
@@ -72,6 +70,10 @@ class SocketStream(Stream):
                 return self._recv(size, _DONTWAIT)
             with contextlib.suppress(BlockingIOError):
                 return self._recv(size)
+
+    def _gone(self, why: str) -> LinkDown:
+        """Why there is nothing to read any more; a close in another thread looks like many other things."""
+        return LinkDown("the connection was closed by this side" if self._closed else why)
 
     def acknowledge(self) -> None:
         # The kernel forgets the option again at once, so it is set each time.

@@ -11,8 +11,8 @@ _VALUES: Final = frozenset({str, bytes, bytearray, int, float, complex, bool, ty
 _OTHER: Final = 256
 """For a proxy or an object of ours. They are asked nothing."""
 _LOOKED_AT: Final = 1000
-_PER_BYTE: Final = 64
-"""What a message can be blown up by when it is decoded: a tuple of one empty tuple is two bytes there, and 48 here."""
+_PER_BYTE: Final = 96
+"""What bytes can be blown up by: a tuple of an empty tuple is 2 of them there and 72 here, and it is encoded again."""
 
 
 def weight(args: Iterable[Any], size: int) -> int:
