@@ -58,7 +58,7 @@ def test_limits_are_frozen_and_given_by_name_only() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Limits().frame = 5  # type: ignore[misc]
     with pytest.raises(TypeError):
-        Limits(5)  # type: ignore[misc]
+        Limits(5)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="frames"):
         Limits(frames=5)  # type: ignore[call-arg]
     assert Limits() == DEFAULT_LIMITS

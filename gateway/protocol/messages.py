@@ -111,10 +111,7 @@ def _decode_other(message: bytes, limits: Limits) -> tuple[int, int, Any, tuple[
         start = THREADS.size
     kind: Any = message[start]
     if kind == 0x12:
-        value = load(message, start, limits)
-        if type(value) is not tuple or len(value) != 3:
-            raise ProtocolError("a message of this dialect is (type, seq, args)")
-        kind, seq, args = value
+        kind, seq, args = load(message, start, limits)  # the tag of a tuple of three
     elif kind in _TYPES:
         value = load(message, start + 1, limits)
         if type(value) is not tuple or len(value) != 2:

@@ -20,6 +20,7 @@ from gateway.channels.base import Account
 from gateway.errors import Busy, GatewayError, LimitExceeded, LinkDown
 from gateway.limits import Limits
 from gateway.protocol.constants import Handler
+from gateway.protocol.messages import UNBOUND
 from gateway.protocol.netref import Netref
 from gateway.protocol.peer import DEVICE_PROFILE, FEATURES, SMALL, VERSION, Peer, Request
 from gateway.protocol.weight import weight
@@ -108,6 +109,8 @@ class Calls:
 
     def _lane_of(self, request: Request) -> Lane[Task] | None:
         target = request.target
+        if not self._strict and request.threads is not None and request.threads[1] != UNBOUND:
+            return None  # the thread it is addressed to waits for it, and no other may run it
         if not self._strict or target is None:
             return self.lane
         # A proxy of a third party would ask its owner for the attribute, and wait.

@@ -239,6 +239,13 @@ def test_a_backends_class_stays_a_class() -> None:
     assert supply_class[:2] == supply[:2]
 
 
+def test_classes_that_a_backend_makes_up_are_not_all_kept() -> None:
+    lent, backend = loans(Limits(remote_classes=10)), FakeConnection()
+    ids = {lent.lend(KnownProxy(backend, ("bench.Supply", number, number))) for number in range(1, 50)}
+    assert len(ids) == 49
+    assert len(lent._foreign_class_ids) <= 10
+
+
 def test_a_backends_id_is_not_passed_on() -> None:
     assert loans().lend(KnownProxy(FakeConnection(), ("bench.Supply", 94236789, 13991234)))[1:] == (1, 2)
 
@@ -260,6 +267,11 @@ class Bank:
 
     def receive(self, number: int = 1) -> Netref:
         return self.borrowed.receive(("bench.Supply", 7, number), lambda id_pack: KnownProxy(None, id_pack))
+
+
+def test_a_name_of_a_class_is_limited() -> None:
+    with pytest.raises(LimitExceeded, match="name of a class"):
+        Bank().borrowed.receive(("x" * 1000, 1, 2), lambda id_pack: KnownProxy(None, id_pack))
 
 
 def test_an_object_that_is_received_again_is_the_same_proxy() -> None:

@@ -109,7 +109,7 @@ def test_only_exact_types_with_plain_keys_go_by_value(value: Any) -> None:
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("code", NUMBERS)
-def test_numbers_of_every_kind_and_byte_order_arrive_as_they_are(code: str, order: str) -> None:
+def test_numbers_of_every_kind_and_byte_order_arrive_as_they_are(code: str, order: Any) -> None:
     array = np.arange(-3, 9).astype(np.dtype(code).newbyteorder(order)).reshape(3, 4)
     arrived = carried(array)
     assert arrived.dtype == array.dtype
@@ -209,7 +209,7 @@ def no_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("code", ["b", "B", "h", "H", "i", "I", "q", "Q", "f", "d"])
 @pytest.mark.parametrize("shape", [(), (1,), (6,), (2, 3), (3, 1, 2), (0,)], ids=str)
 def test_a_receiver_without_numpy_gets_nested_lists(
-    code: str, order: str, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+    code: str, order: Any, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     array = np.arange(np.prod(shape, dtype=int)).astype(np.dtype(code).newbyteorder(order)).reshape(shape)
     data = (array.dtype.str, array.shape, array.tobytes())
@@ -303,6 +303,29 @@ def test_sets_and_dicts_of_numbers_are_small_for_they_may_collide(kind: str) -> 
         rebuild(kind, data, limits)
     texts = tuple((str(number), None) for number in numbers) if kind == "dict" else tuple(map(str, numbers))
     assert len(rebuild(kind, texts, limits)) == 6, "texts don't: their hashes are salted"
+
+
+def test_keys_that_are_made_to_collide_are_refused() -> None:
+    modulus = sys.hash_info.modulus
+    alike = tuple(number * modulus for number in range(1, 100))
+    with pytest.raises(BadRequest, match="same hash"):
+        rebuild("set", alike, LIMITS)
+    with pytest.raises(BadRequest, match="same hash"):
+        rebuild("dict", tuple((key, None) for key in alike), LIMITS)
+    assert len(rebuild("set", alike[:20], LIMITS)) == 20
+
+
+def test_an_array_without_items_is_no_way_to_ask_for_much() -> None:
+    with pytest.raises(BadRequest, match="huge"):
+        rebuild("ndarray", ("<f8", (10**9, 0), b""), LIMITS)
+    assert rebuild("ndarray", ("<f8", (0, 10), b""), LIMITS).shape == (0, 10)
+
+
+def test_a_gateway_imports_nothing_at_the_word_of_a_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = ("<f8", (1,), np.array([1.5]).tobytes())
+    monkeypatch.delitem(sys.modules, "numpy")
+    assert rebuild("ndarray", data, LIMITS, imports=False) == [1.5]
+    assert "numpy" not in sys.modules
 
 
 # -- for peers that take no copies -------------------------------------------------------------------------------------

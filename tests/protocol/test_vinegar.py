@@ -324,7 +324,7 @@ def test_a_module_that_is_blocked_or_makes_its_names_up_is_not_asked(monkeypatch
     lazy = types.ModuleType("lazy")
     lazy.__getattr__ = lambda name: pytest.fail("a peer's name ran code")  # type: ignore[method-assign]
     for module in (None, lazy):
-        monkeypatch.setitem(sys.modules, "lazy", module)  # type: ignore[arg-type]
+        monkeypatch.setitem(sys.modules, "lazy", module)
         assert isinstance(load((("lazy", "Error"), (), (), TEXT), IMPORTING, LIMITS), GenericException)
 
 
@@ -485,6 +485,18 @@ def test_names_arguments_and_texts_of_a_peer_are_bounded() -> None:
     assert len(error.args) <= 64
     assert len(vars(error)) < 80
     assert len(error._remote_tb) <= LIMITS.exception_text  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [("x" * 10**5,), frozenset(("x" * 10**5,)), slice("x" * 10**5), ("\ud800",)],
+    ids=lambda v: type(v).__name__ + str(len(repr(v))),
+)
+def test_what_an_exception_keeps_of_a_peer_is_small(value: Any) -> None:
+    error = written("builtins", "ValueError", (value, "x" * 10**6), (("reading", value), ("unit", b"V" * 10**6)))
+    assert len(repr(error.args)) < LIMITS.exception_text + 200
+    assert len(repr(error.reading)) < 200  # type: ignore[attr-defined]
+    assert len(error.unit) <= LIMITS.exception_text  # type: ignore[attr-defined]
 
 
 values = st.recursive(

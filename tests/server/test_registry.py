@@ -22,7 +22,7 @@ class Supply(Exposable):
 
     state = "open"
 
-    @exposed(unit="V")
+    @exposed(unit="V")  # type: ignore[prop-decorator]
     @property
     def voltage(self) -> float:
         """The set voltage."""

@@ -558,7 +558,7 @@ class Cabinet:
         return 3
 
     def __getitem__(self, index: Any) -> int:
-        return self.items[index]
+        return int(self.items[index])
 
     def __eq__(self, other: object) -> bool:
         return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any, Final, NamedTuple, Self
 
@@ -32,7 +32,7 @@ class Supply(Exposable):
         self.reads = 0
         self.left: list[Any] = []
 
-    @exposed(unit="V")
+    @exposed(unit="V")  # type: ignore[prop-decorator]
     @property
     def voltage(self) -> float:
         """The set voltage."""
@@ -43,7 +43,7 @@ class Supply(Exposable):
     def voltage(self, volts: float) -> None:
         self.volts = volts
 
-    @exposed
+    @exposed  # type: ignore[prop-decorator]
     @property
     def fixed(self) -> int:
         return 1
@@ -166,12 +166,13 @@ def test_what_is_listed_is_what_can_be_reached(policy: DevicePolicy) -> None:
 @pytest.mark.parametrize("name", HIDDEN)
 def test_what_is_not_in_the_table_is_not_there(policy: DevicePolicy, name: str) -> None:
     supply = Supply()
-    for refused in (
+    reads: list[Callable[[], Any]] = [
         lambda: policy.get(supply, name),
         lambda: policy.call_attr(supply, name, (), {}),
-    ):
+    ]
+    for read in reads:
         with pytest.raises(AccessDenied) as denied:
-            refused()
+            read()
         assert str(denied.value) == f"psu1: {name!r} is not exposed for read; dir() lists what is"
         assert (denied.value.rule, denied.value.member) == ("exposure-table", name)
         assert isinstance(denied.value, AttributeError)
@@ -255,7 +256,7 @@ TARGETS: Final = {
     "an exception": ValueError("x"),
     "nothing": None,
 }
-OPERATIONS: Final = {
+OPERATIONS: Final[dict[Handler, tuple[Any, ...]]] = {
     Handler.GETATTR: ("voltage",),
     Handler.SETATTR: ("voltage", 5),
     Handler.DELATTR: ("voltage",),

@@ -45,7 +45,7 @@ class Supply(Exposable):
     @exposed("remote_")
     def by_own_prefix(self) -> None: ...
 
-    @exposed(unit="V")
+    @exposed(unit="V")  # type: ignore[prop-decorator]
     @property
     def voltage(self) -> float:
         """The set voltage."""
@@ -196,12 +196,12 @@ def test_the_table_can_not_be_written_to() -> None:
 
 def test_a_property_keeps_its_mark_through_getter_setter_and_deleter() -> None:
     class Dial(Exposable):
-        @exposed(unit="Hz")
+        @exposed(unit="Hz")  # type: ignore[prop-decorator]
         @property
         def frequency(self) -> float:
             raise AssertionError("replaced below")
 
-        @frequency.getter
+        @frequency.getter  # type: ignore[misc]
         def frequency(self) -> float:
             return 50.0
 

@@ -14,6 +14,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 import pytest
@@ -66,6 +67,13 @@ def took(function: Callable[[], Any]) -> float:
     return time.monotonic() - began
 
 
+def run(threads: list[threading.Thread]) -> None:
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
 def waiting_calls(conn: Any, bench: Bench, count: int = 3) -> tuple[list[Exception], list[threading.Thread]]:
     """Threads that wait for `wait()`; the errors they end with."""
     errors: list[Exception] = []
@@ -102,7 +110,7 @@ def test_many_threads_may_close_at_once(serve: Serve, connect: Connect) -> None:
     conn = connect(serve(Bench))
     conn.ping()
     threads = [threading.Thread(target=conn.close) for _ in range(8)]
-    assert took(lambda: [thread.start() for thread in threads] and [thread.join() for thread in threads]) < WITHIN_S
+    assert took(partial(run, threads)) < WITHIN_S
     assert conn.closed
 
 
@@ -110,7 +118,7 @@ def test_both_sides_may_close_at_once(pair: Pair) -> None:
     here, there = Bench(), Bench()
     conn, remote = pair(here, there)
     threads = [threading.Thread(target=end.close) for end in (conn, remote)]
-    assert took(lambda: [thread.start() for thread in threads] and [thread.join() for thread in threads]) < WITHIN_S
+    assert took(partial(run, threads)) < WITHIN_S
     assert (here.left, there.left) == ([conn], [remote])
 
 
@@ -409,6 +417,16 @@ def test_before_closed_still_reaches_the_peer_and_its_errors_come_out_after_the_
     quiet, _ = pair(there=bench, config={"before_closed": goodbye, "close_catchall": True})
     quiet.close()
     assert quiet.closed
+
+
+@pytest.mark.parametrize("error", [EOFError("gone"), TimeoutError("late")], ids=["gone", "late"])
+def test_before_closed_may_find_the_peer_gone(pair: Pair, error: Exception) -> None:
+    def goodbye(root: Any) -> None:
+        raise error
+
+    conn, _ = pair(config={"before_closed": goodbye})
+    conn.close()
+    assert conn.closed
 
 
 def test_a_service_that_fails_when_it_is_told_of_the_end_does_not_prevent_it(

@@ -100,8 +100,8 @@ def test_builtin_names_need_no_question(conn: Any) -> None:
     numbers = root.make("list")
     assert conn.received == received + 1
     assert isinstance(numbers, list)
+    assert type(numbers) is BUILTIN_NETREFS["builtins.list", False]  # type: ignore[comparison-overlap]
     assert numbers.__class__ is list
-    assert type(numbers) is BUILTIN_NETREFS["builtins.list", False]
 
 
 def test_every_builtin_name_has_a_class_for_itself_and_for_its_instances() -> None:

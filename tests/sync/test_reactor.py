@@ -108,8 +108,12 @@ def test_timers_run_in_their_order_and_a_broken_one_is_survived(
     def broken() -> None:
         raise RuntimeError("the timer's own")
 
+    def second() -> None:
+        ran.append("second")
+        done.set()
+
     began = time.monotonic()
-    reactor.call_later(0.1, lambda: (ran.append("second"), done.set()))
+    reactor.call_later(0.1, second)
     reactor.call_later(0.02, lambda: ran.append("first"))
     reactor.call_later(0.05, broken)
     assert done.wait(5)

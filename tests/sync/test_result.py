@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -23,6 +24,9 @@ class Bench(gateway.Service):
 
     def exposed_make(self) -> list[int]:
         return [1, 2]
+
+    def exposed_bench(self) -> Bench:
+        return Bench()
 
 
 @pytest.fixture
@@ -109,7 +113,7 @@ def test_callbacks_run_once_each_in_order_with_the_result(unserved: tuple[Any, A
     conn, remote = unserved
     result, called = ask(conn), list[Any]()
     for number in range(3):
-        result.add_callback(lambda given, number=number: called.append((number, given)))
+        result.add_callback(partial(lambda number, given: called.append((number, given)), number))
     remote.serve(1)
     conn.serve(1)
     assert called == [(0, result), (1, result), (2, result)]
@@ -145,6 +149,8 @@ def test_a_result_that_is_an_object_can_be_used_at_once(pair: Pair) -> None:
     result = gateway.async_(conn.root.make)()
     assert len(result.value) == 2
     assert result.value is result.value
+    bench = gateway.async_(conn.root.bench)().value
+    assert len(bench.make()) == 2, "its class was asked for before it was handed out"
 
 
 def test_the_end_of_the_connection_is_the_result(unserved: tuple[Any, Any]) -> None:

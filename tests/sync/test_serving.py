@@ -6,6 +6,7 @@ import inspect
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -78,7 +79,7 @@ def test_serve_handles_a_single_reply_and_says_so(pair: Pair) -> None:
 def test_serve_waits_for_the_given_time_and_no_longer(pair: Pair) -> None:
     conn, _ = pair(served=False)
     for timeout in (0, 0.05, 0.2):
-        elapsed, served = took(lambda timeout=timeout: conn.serve(timeout))
+        elapsed, served = took(partial(conn.serve, timeout))
         assert served is False
         assert timeout <= elapsed < timeout + 0.5
 

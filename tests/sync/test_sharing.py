@@ -155,7 +155,11 @@ def test_all_threads_that_wait_for_one_result_get_it(pair: Pair, served: bool) -
         waiting.wait(5)
         answers.append(result.value)
 
-    opener = threading.Thread(target=lambda: (waiting.wait(5), bench.meter.gate.set()))
+    def open_when_all_wait() -> None:
+        waiting.wait(5)
+        bench.meter.gate.set()
+
+    opener = threading.Thread(target=open_when_all_wait)
     opener.start()
     began = time.monotonic()
     run_all(work, 5)

@@ -44,7 +44,12 @@ def test_an_idle_thread_is_used_again(workers: Workers) -> None:
     threads: set[int] = set()
     for _ in range(20):
         done = threading.Event()
-        workers.submit(lambda done=done: (threads.add(threading.get_ident()), done.set()))
+
+        def work(done: threading.Event = done) -> None:
+            threads.add(threading.get_ident())
+            done.set()
+
+        workers.submit(work)
         assert done.wait(5)
         assert eventually(lambda: workers._idle > 0)
     assert len(threads) <= 2

@@ -80,7 +80,7 @@ def read(frame: bytes, *, bound: bool) -> dict[str, Any]:
     """The message in a frame, by stock's own brine; values as Python literals."""
     import zlib
 
-    from rpyc.core import brine  # type: ignore[import-untyped]
+    from rpyc.core import brine
 
     data = frame[HEADER:-1]
     if frame[4]:
