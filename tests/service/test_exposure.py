@@ -93,7 +93,7 @@ class Supply(Exposable):
     def of_class_inside(cls, x: int) -> int:
         return x
 
-    @exposed
+    @exposed  # type: ignore[prop-decorator]
     @functools.cached_property
     def cached(self) -> int:
         return 1

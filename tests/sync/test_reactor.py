@@ -26,7 +26,7 @@ Pair = Callable[..., tuple[Any, Any]]
 def reactor() -> Iterator[Reactor]:
     reactor = Reactor("test-reactor")
     yield reactor
-    assert eventually(lambda: reactor._thread is None), "it ends when there is nothing left to watch"
+    assert eventually(lambda: reactor._thread is None, 15), "it ends when there is nothing left to watch"
 
 
 def end(conn: Any) -> None:
