@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -265,7 +266,7 @@ def test_a_service_that_can_not_be_made_costs_its_peer_only(serve: Serve, caplog
     server = serve(Broken, limits=Limits(connections_per_host=1))
     with raw_peer(server) as peer:
         assert turned_away(peer)
-    assert "no service today" in caplog.text
+    assert eventually(lambda: "no service today" in caplog.text)
     with raw_peer(server) as peer:
         assert served(peer), "its place is free again"
 
@@ -318,7 +319,7 @@ def test_a_host_has_so_many_connections_and_no_more(serve: Serve, caplog: pytest
     with ExitStack() as peers:
         first, *_ = [peers.enter_context(raw_peer(server)) for _ in range(3)]
         assert turned_away(peers.enter_context(raw_peer(server)))
-        assert "127.0.0.1" in caplog.text
+        assert eventually(lambda: "127.0.0.1 has 3" in caplog.text)
         assert served(peers.enter_context(raw_peer(server, "127.0.0.2"))), "another host is another host"
         assert eventually(lambda: server.connections == 4)
         first.close()
@@ -343,6 +344,28 @@ def test_hosts_that_left_are_forgotten(serve: Serve) -> None:
     for number in range(1, 20):
         raw_peer(server, f"127.0.0.{number}").close()
     assert eventually(lambda: server.connections == 0 and not server._admitted)
+
+
+def test_a_server_outlives_the_want_of_descriptors(serve: Serve) -> None:
+    server = serve()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.socket() as unlucky, socket.socket() as later:
+        address = ("127.0.0.1", int(server.url.rpartition(":")[2]))
+        filler = [os.open(os.devnull, os.O_RDONLY)]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (filler[0] + 8, hard))
+        try:
+            with suppress(OSError):
+                while True:
+                    filler.append(os.dup(filler[0]))
+            unlucky.settimeout(5)
+            unlucky.connect(address)
+            assert turned_away(unlucky), "it is told, and not left waiting"
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for descriptor in filler:
+                os.close(descriptor)
+        later.connect(address)
+        assert served(later)
 
 
 def test_many_peers_at_once_are_all_served(serve: Serve, connect: Connect) -> None:
