@@ -13,8 +13,8 @@ from gateway.channels.base import Channel
 from gateway.channels.listener import Listener
 from gateway.errors import GatewayError, LinkDown
 from gateway.limits import DEFAULT_LIMITS, Limits
+from gateway.server import memory
 from gateway.server.ledger import Account, Ledger
-from gateway.server.memory import Sweeper, unmap_large_blocks
 from gateway.service.service import Service, instance_of
 from gateway.sync.connection import Connection
 from gateway.sync.reactor import LINGER_S, REACTOR
@@ -26,7 +26,7 @@ DEFAULT_URL: Final = "tcp://127.0.0.1:18871"
 _CLOSE_S: Final = 1.0
 _AT_ONCE: Final = 16
 """Peers taken in before the reactor looks after the others again."""
-_SWEEP_S: Final = 2.0
+_SWEEP_S: Final = 1.0
 """How long after a connection's end the process is looked at whether it has grown."""
 _COMPLAIN_S: Final = 1.0
 """Refused connections are logged this often."""
@@ -60,7 +60,7 @@ class Server:
         self._admitted: Counter[str] = Counter()
         """Peers by host, from their acceptance on: a connection comes about a little later, in a worker."""
         self._ledger = Ledger(self._limits)
-        self._sweeper = Sweeper()
+        self._sweeper = memory.Sweeper()
         self._sweeping = False
         self._refused = 0
         self._complained_at = -_COMPLAIN_S
@@ -103,7 +103,7 @@ class Server:
             raise LinkDown(f"the server at {redacted(self.url)} was closed; make a new one")
         if self._listener is not None:
             return
-        unmap_large_blocks()
+        memory.tune()
         self._listener = listen(self._url, limits=self._limits)
         reach = "from this machine only" if self._listener.local_only else "from other machines too"
         _log.info("serving at %s, reachable %s", redacted(self._listener.url), reach)

@@ -9,17 +9,19 @@ from __future__ import annotations
 import inspect
 import secrets
 from collections.abc import Iterator, Mapping
+from hashlib import blake2b
 from types import GeneratorType
 from typing import Any, Final, NoReturn
 
 from gateway.errors import AccessDenied
 from gateway.limits import Limits
+from gateway.protocol.brine import dumpable
 from gateway.protocol.copies import degrade
 from gateway.protocol.netref import IdPack, Methods, Netref
 from gateway.service.exposure import Exposable, Exposure, Kind, exposed, exposure_table
 from gateway.service.policy import Policy, bounded_items, raise_locally
 
-_SALT: Final = secrets.randbits(64)
+_SALT: Final = secrets.token_bytes(16)
 
 
 class Member:
@@ -92,7 +94,10 @@ class MappingView(Exposable):
         return tuple(self._mapping.items())
 
     def __repr__(self) -> str:
-        return repr(self._mapping)
+        # An object's own repr may tell its address.
+        items = self._mapping.items()
+        shown = (f"{key!r}: {repr(value) if dumpable(value) else _shown(value)}" for key, value in items)
+        return f"{{{', '.join(shown)}}}"
 
 
 for _cls, _name in ((Member, "method"), (ItemStream, "generator"), (MappingView, "dict")):
@@ -148,15 +153,13 @@ class DevicePolicy(Policy):
         return getattr(obj, exposure.attribute)(*args, **kwargs)
 
     def repr_of(self, obj: Any) -> str:
-        if type(obj) is MappingView:
-            return repr(obj)
-        name = getattr(obj, "name", None) if isinstance(obj, Exposable) else None
-        return f"<{type(obj).__name__} {name}>" if isinstance(name, str) else f"<{type(obj).__name__}>"
+        return _shown(obj)
 
     str_of = repr_of
 
     def hash_of(self, obj: Any) -> int:
-        return hash((_SALT, id(obj)))
+        # Not the address, nor anything it could be computed from.
+        return int.from_bytes(blake2b(id(obj).to_bytes(8, "big"), key=_SALT, digest_size=7).digest(), "big")
 
     def compare(self, obj: Any, other: Any, operator: str) -> Any:
         if operator not in ("__eq__", "__ne__"):
@@ -213,11 +216,24 @@ def _find(obj: Any, name: str) -> Exposure:
 
 
 def _deny(obj: Any, name: str, operation: str) -> NoReturn:
-    owner = getattr(obj, "name", None) if isinstance(obj, Exposable) else None
-    label = owner if isinstance(owner, str) else type(obj).__name__
     raise AccessDenied(
-        f"{label}: {name!r} is not exposed for {operation}; dir() lists what is", rule="exposure-table", member=name
+        f"{_given_name(obj) or type(obj).__name__}: {name!r} is not exposed for {operation}; dir() lists what is",
+        rule="exposure-table",
+        member=name,
     )
+
+
+def _given_name(obj: Any) -> str | None:
+    """What the config calls a device. Looked for where it was put: a property of that name is not run."""
+    name = vars(obj).get("name") if isinstance(obj, Exposable) else None
+    return name if isinstance(name, str) else None
+
+
+def _shown(obj: Any) -> str:
+    if type(obj) is MappingView:
+        return repr(obj)
+    name = _given_name(obj)
+    return f"<{type(obj).__name__} {name}>" if name else f"<{type(obj).__name__}>"
 
 
 def _documentation(exposure: Exposure) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Final
 from gateway.limits import Limits
 from gateway.protocol.netref import IdPack, Methods, Netref
 from gateway.protocol.vinegar import GenericException
+from gateway.protocol.weight import weight
 
 COMPARISONS: Final = frozenset({"__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__cmp__"})
 
@@ -95,6 +96,8 @@ def bounded_items(items: Iterable[Any], count: int, limits: Limits) -> tuple[Any
         taken.append(item)
         if type(item) in (str, bytes):
             room -= len(item)
+        elif type(item) in (tuple, list):
+            room -= weight(item, 0)
         if len(taken) >= most or room <= 0:
             break
     return tuple(taken)

@@ -198,6 +198,13 @@ def test_a_unicode_error_comes_back_with_its_place(original: UnicodeError) -> No
     assert error.args == original.args
 
 
+@pytest.mark.parametrize(("start", "end"), [(5, 6), (-1, 0), (0, 0), (2, 1), (0, 4)])
+def test_a_unicode_error_that_points_outside_its_text_is_not_built(start: int, end: int) -> None:
+    error = written("builtins", "UnicodeDecodeError", ("ascii", b"abc", start, end, "no"))
+    assert isinstance(error, GenericException)
+    assert "UnicodeDecodeError" in str(error)
+
+
 def test_a_syntax_error_comes_back_with_its_message_and_points_at_no_local_file() -> None:
     with pytest.raises(SyntaxError) as caught:
         compile("1 +", "/etc/passwd", "exec")

@@ -18,6 +18,11 @@ from gateway.sync.result import AsyncResult, AsyncResultTimeout, Slot
 Pair = Callable[..., tuple[Any, Any]]
 
 
+class Meter:
+    def exposed_read(self) -> float:
+        return 3.3
+
+
 class Bench(gateway.Service):
     def exposed_fail(self) -> None:
         raise ValueError("over")
@@ -25,8 +30,8 @@ class Bench(gateway.Service):
     def exposed_make(self) -> list[int]:
         return [1, 2]
 
-    def exposed_bench(self) -> Bench:
-        return Bench()
+    def exposed_meter(self) -> Meter:
+        return Meter()
 
 
 @pytest.fixture
@@ -149,8 +154,9 @@ def test_a_result_that_is_an_object_can_be_used_at_once(pair: Pair) -> None:
     result = gateway.async_(conn.root.make)()
     assert len(result.value) == 2
     assert result.value is result.value
-    bench = gateway.async_(conn.root.bench)().value
-    assert len(bench.make()) == 2, "its class was asked for before it was handed out"
+    meter = gateway.async_(conn.root.meter)().value
+    assert meter.read() == 3.3
+    assert "read" in vars(type(meter)), "its class was asked for before it was handed out"
 
 
 def test_the_end_of_the_connection_is_the_result(unserved: tuple[Any, Any]) -> None:
