@@ -54,7 +54,7 @@ class LinkConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
                 raise ValueError(f"LinkConfig.{name} must be a whole number from {low} to {high}, not {value!r}")
-        if self.deflate != 0 and not MIN_DEFLATE <= self.deflate <= MAX_DEFLATE:
+        if type(self.deflate) is not int or self.deflate not in (0, *range(MIN_DEFLATE, MAX_DEFLATE + 1)):
             raise ValueError(f"LinkConfig.deflate must be 0 or {MIN_DEFLATE} to {MAX_DEFLATE}, not {self.deflate!r}")
         if self.line_rate is not None and not self.line_rate > 0:
             raise ValueError(f"LinkConfig.line_rate must be above 0 bytes per second, not {self.line_rate!r}")

@@ -1,7 +1,8 @@
 """The contents of the four kinds of frames. Numbers of several bytes are big-endian, as in RPyC's own frames.
 
     HELLO   10 | version | role | nonce u32 | seen u32 | frame u16 | window | streams | message u32 | deflate
-    DATA    2f | seq | ack | stream | payload ...       f bit 0: LAST fragment of its message; bit 1: END of the stream
+    DATA    2f | seq | ack | (stream) | payload ...     f bit 0: LAST fragment of its message; bit 1: END of the stream;
+                                                        bit 2: the byte `stream` is there, otherwise it is stream 0
     ACK     3f | ack | room | bitmap ...                f bit 0: POLL, answer at once
     CLOSE   40
 
@@ -23,6 +24,8 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Final
 
+from gateway.link.config import MIN_FRAME
+
 VERSION: Final = 1
 HELLO: Final = 0x10
 DATA: Final = 0x20
@@ -32,7 +35,9 @@ KIND: Final = 0xF0
 LAST: Final = 0x01
 END: Final = 0x02
 POLL: Final = 0x01
-DATA_HEADER: Final = 4
+NUMBERED: Final = 0x04
+DATA_HEADER: Final = 3
+"""Bytes before the payload on stream 0; one more on any other."""
 
 _HELLO: Final = Struct("!BBBIIHBBIB")
 HELLO_SIZE: Final = _HELLO.size
@@ -72,7 +77,7 @@ class Hello:
         if len(content) < _HELLO.size:
             return None
         _, version, role, nonce, seen, frame, window, streams, message, deflate = _HELLO.unpack_from(content)
-        sane = version and role < 2 and nonce and frame > DATA_HEADER and 1 <= window <= 127 and streams and message
+        sane = version and role < 2 and nonce and frame >= MIN_FRAME and 1 <= window <= 127 and streams and message
         if not sane or deflate not in (0, 9, 10, 11, 12, 13, 14, 15):
             return None
         return cls(
@@ -90,7 +95,22 @@ class Hello:
 
 def data(flags: int, seq: int, ack: int, stream: int, payload: bytes) -> bytes:
     """The content of a DATA frame."""
-    return bytes((DATA | flags, seq & 0xFF, ack & 0xFF, stream)) + payload
+    if stream:
+        return bytes((DATA | NUMBERED | flags, seq & 0xFF, ack & 0xFF, stream)) + payload
+    return bytes((DATA | flags, seq & 0xFF, ack & 0xFF)) + payload
+
+
+def data_header(stream: int) -> int:
+    """Bytes before the payload of a DATA frame."""
+    return DATA_HEADER + bool(stream)
+
+
+def fragment_of(content: bytes) -> tuple[int, int, bytes]:
+    """`(flags, stream, payload)` of a DATA frame's content, which has DATA_HEADER bytes at least."""
+    flags = content[0] & 0x0F
+    if flags & NUMBERED:
+        return flags, int.from_bytes(content[3:4], "big"), content[4:]
+    return flags, 0, content[3:]
 
 
 def ack(flags: int, number: int, room: int, bitmap: bytes) -> bytes:

@@ -17,6 +17,7 @@ by itself, in which nothing of the last one counts. Frames are sent again as oft
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Final
@@ -39,7 +40,7 @@ HELLO_MAX_S: Final = 1.0
 ACK_DELAY_S: Final = 0.02
 """An acknowledgement waits so long for a DATA frame that carries it."""
 ACK_EVERY: Final = 2
-"""But no longer than for so many DATA frames."""
+"""But no longer than for so many DATA frames, and for none where either end has a window of less than twice as many."""
 AHEAD_FRAMES: Final = 2
 AHEAD_S: Final = 0.02
 """On a line of known speed, frames are handed over so far ahead of the one that is leaving; the longer of the two."""
@@ -69,6 +70,8 @@ class _Session:
         self.rtt = RoundTrip(first_timeout_s)
         self.streams = Streams(most=peer.streams, deflate=peer.deflate, limit=config.message)
         self.unacknowledged = 0
+        # Whoever takes a frame at a time has room to send one at a time, most likely: it must not wait for us.
+        self.ack_every = max(1, min(ACK_EVERY, config.window // 2, peer.window // 2))
         self.ack_at: float | None = None
         """When an ACK frame has to go at the latest; None: the peer knows all."""
         self.ack_tells_more = False
@@ -95,13 +98,12 @@ class Link:
         self._byte_s = 0.0 if config.line_rate is None else 1 / config.line_rate
         self._ahead_s = max(AHEAD_S, AHEAD_FRAMES * config.frame * self._byte_s)
         self._first_timeout_s = 0.3 + 4 * config.frame * self._byte_s
-        self._line_free_at = now - IDLE_S
+        self._line_free_at = -math.inf
         self._heard_at = now
         self._period_at = now
         self._period_bytes = 0
         self._farewell = b""
         self._accepting = True
-        self._ack_every = max(1, min(ACK_EVERY, config.window // 2))
         self._session: _Session | None = None
         self._nonce = 0
         self._hello_at: float | None = now
@@ -179,7 +181,7 @@ class Link:
     def restart(self, reason: str, now: float) -> None:
         """The port was lost or has come back: the session is over, and nothing that was begun counts."""
         self._reader.reset()
-        self._line_free_at = now - IDLE_S
+        self._line_free_at = -math.inf  # the peer may hold half of a frame: a flag goes first
         if self.state is LinkState.OPEN:
             self._go_down(Cause.PORT, reason, now)
         elif self.state is LinkState.OPENING:
@@ -188,8 +190,9 @@ class Link:
     def close(self) -> None:
         """Leave. The next `output` tells the peer; nothing else happens any more."""
         session = self._session
-        if self.state is LinkState.OPEN and session is not None:
+        if session is not None:
             # Nobody acknowledges it, so it goes twice; without any the peer finds out by the silence.
+            # While OPENING too: the peer may have entered the session already.
             self._farewell = FAREWELLS * encode(frames.close(), session.sending.key())
         self.state = LinkState.CLOSED
         self._session = None
@@ -239,16 +242,15 @@ class Link:
         session = self._opened()
         if hello is None or not self._may_meet(hello):
             return
-        if hello.nonce == session.peer.nonce:
-            self._heard_at = now
-            if hello.seen == self._nonce:
-                session.ack_at, session.ack_tells_more = now, True  # it does not know yet that we know
-            else:
-                self._hello_at = now
-        elif hello.seen in (0, self._nonce):
+        if hello.nonce == session.peer.nonce and hello.seen == self._nonce:
+            # It does not know yet that we know. It is not heard for that: it may be unable to hear us at all.
+            session.ack_at, session.ack_tells_more = now, True
+        elif hello.nonce != session.peer.nonce and hello.seen in (0, self._nonce):
             self._go_down(Cause.PEER_RESET, "the peer began anew: it was restarted, or its port was opened again", now)
             self._meet(hello)
-        # Else it is from before this session began, and was only late.
+        else:
+            # Late, from before this session; or of a peer that began anew and holds one that was late. It learns of us.
+            self._hello_at = now
 
     def _read_hello(self, frame: bytes) -> Hello | None:
         hello = Hello.decode(frame[:-CRC_SIZE]) if is_intact(frame, 0) else None
@@ -259,11 +261,11 @@ class Link:
         return hello
 
     def _may_meet(self, hello: Hello) -> bool:
-        if hello.nonce == self._nonce:
-            self.counters.echoes += 1
-            self.problem = "the line sends back what is sent on it: is a loopback plug in it, or echo switched on?"
-            return False
         if hello.initiator == self.config.initiator:
+            if hello.nonce == self._nonce:
+                self.counters.echoes += 1
+                self.problem = "the line sends back what is sent on it: is a loopback plug in it, or echo switched on?"
+                return False
             self.problem = (
                 "both ends of the line want to open streams: one of them has to serve"
                 if hello.initiator
@@ -327,11 +329,11 @@ class Link:
             self._acknowledge_now(session)
         else:
             had_gap = rx.has_gap
-            for flags, stream, payload in rx.add(seq, (frame[0] & 0x0F, frame[3], frame[4:-CRC_SIZE])):
+            for flags, stream, payload in rx.add(seq, frames.fragment_of(frame[:-CRC_SIZE])):
                 if not self._deliver(session, flags, stream, payload, now):
                     return
             session.unacknowledged += 1
-            if had_gap or rx.has_gap or session.unacknowledged >= self._ack_every:
+            if had_gap or rx.has_gap or session.unacknowledged >= session.ack_every:
                 session.ack_at, session.ack_tells_more = now, had_gap or rx.has_gap
             elif session.ack_at is None:
                 session.ack_at = now + ACK_DELAY_S
@@ -396,15 +398,16 @@ class Link:
             self.counters.crc_errors += 1
 
     def _acknowledge_now(self, session: _Session) -> None:
-        session.ack_at, session.ack_tells_more = -1.0, True
+        session.ack_at, session.ack_tells_more = -math.inf, True
 
     # -- what goes out ----------------------------------------------------------------------------------------------
 
     def output(self, now: float) -> bytes:
         """What has to be written now, in the order given. May end the session: see `take_events`."""
         if self.state is LinkState.CLOSED:
-            farewell, self._farewell = self._farewell, b""
-            return farewell and FLAG + farewell
+            farewell, self._farewell = self._farewell and FLAG + self._farewell, b""
+            self.counters.bytes_sent += len(farewell)
+            return farewell
         self._run_timers(now)
         self._measure(now)
         was_idle = now - self._line_free_at >= IDLE_S
@@ -514,7 +517,6 @@ class Link:
         if session.ack_tells_more and session.ack_at is not None and now >= session.ack_at:
             self._append(out, self._ack_frame(session), now)
         tx, streams = session.tx, session.streams
-        size = session.peer.frame - frames.DATA_HEADER
         while tx.room and self._line_free_at - self._ahead_s <= now:
             frame = tx.take_lost()
             if frame is not None:
@@ -524,7 +526,7 @@ class Link:
                     self._go_down(Cause.STUCK, f"{what}; the line may be too noisy for frames of this size", now)
                     return
             elif tx.is_open and streams.want_to_send:
-                frame = tx.add(*streams.fragment(size))
+                frame = tx.add(*streams.fragment(session.peer.frame))
             else:
                 break
             self._append(out, self._data_frame(session, frame), now)

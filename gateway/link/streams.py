@@ -13,7 +13,7 @@ from collections import deque
 from typing import Final
 
 from gateway.errors import LimitExceeded, ProtocolError
-from gateway.link.frames import END, LAST
+from gateway.link.frames import END, LAST, data_header
 
 FLUSHED: Final = b"\x00\x00\xff\xff"
 FEED: Final = 4096
@@ -184,11 +184,14 @@ class Streams:
     def want_to_send(self) -> bool:
         return bool(self._turns)
 
-    def fragment(self, size: int) -> tuple[int, int, bytes]:
-        """`(flags, stream, payload)` of the stream whose turn it is; to be asked while they `want_to_send`."""
+    def fragment(self, frame: int) -> tuple[int, int, bytes]:
+        """`(flags, stream, payload)` of the stream whose turn it is, for a frame of at most `frame` bytes.
+
+        To be asked while they `want_to_send`.
+        """
         number = self._turns.popleft()
         stream = self.open[number]
-        flags, payload = stream.outgoing.fragment(size)
+        flags, payload = stream.outgoing.fragment(frame - data_header(number))
         stream.sent_end = bool(flags & END)
         if stream.wants_to_send:
             self._turns.append(number)

@@ -8,6 +8,12 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Final
+
+from gateway.link.config import MAX_WINDOW
+
+BITMAP_SIZE: Final = (MAX_WINDOW + 7) // 8
+"""What lies behind so many bytes of a bitmap, no window reaches."""
 
 
 @dataclass(slots=True)
@@ -92,7 +98,7 @@ class SendWindow:
             newest = self._take(seq, newest)
         self.base = ack
         if bitmap:
-            bits = int.from_bytes(bitmap, "little")
+            bits = int.from_bytes(bitmap[:BITMAP_SIZE], "little")
             while bits:
                 lowest = bits & -bits
                 newest = self._take(ack + lowest.bit_length(), newest)

@@ -5,9 +5,11 @@
         | (3, id_pack)           an object that the receiver owns
         | (4, id_pack)           an object that the sender owns
         | (5, (kind, data))      a container or array by value; only between peers that agreed on it (see `copies`)
+        | (3, number)            an object that the receiver owns, by its number alone; between peers that agreed on it
 
 `id_pack` is `(name, class id, instance id)`. Our ids are counters of one connection: never an address, never another
-connection's, so a proxy that is passed on through a second connection can't alias another object there.
+connection's, so a proxy that is passed on through a second connection can't alias another object there. The number of
+an object is its instance id, that of a class its class id: both are counted by the same counter.
 
 Owner's side: every send of an object adds one to its count, DEL(n) takes n away, at zero it is let go. Receiver's side:
 it is counted how often a proxy was received, and all of that is given back when the proxy dies. Both follow the order
@@ -29,7 +31,7 @@ from gateway.limits import Limits
 from gateway.protocol import copies
 from gateway.protocol.brine import NotBrine, dump, dump_into
 from gateway.protocol.constants import LABEL_COPY, LABEL_LOCAL_REF, LABEL_REMOTE_REF, LABEL_TUPLE, LABEL_VALUE
-from gateway.protocol.netref import IdPack, Netref
+from gateway.protocol.netref import IdPack, Netref, Reference
 
 _TUPLE2 = b"\x11"
 _VALUE = _TUPLE2 + dump(LABEL_VALUE)
@@ -60,49 +62,55 @@ class Loans:
     def __init__(self, limits: Limits, lock: AbstractContextManager[Any]) -> None:
         self._limits = limits
         self._lock = lock
-        self._by_id_pack: dict[IdPack, Loan] = {}
+        self._by_number: dict[int, Loan] = {}
         self._by_identity: dict[int, Loan] = {}
         self._ids = count(1)
         self._class_ids: WeakKeyDictionary[type, tuple[str, int]] = WeakKeyDictionary()
         self._foreign_class_ids: dict[tuple[int, str, int], int] = {}
 
     def __len__(self) -> int:
-        return len(self._by_id_pack)
+        return len(self._by_number)
 
     def __iter__(self) -> Iterator[Any]:
-        return iter([loan.obj for loan in list(self._by_id_pack.values())])
+        return iter([loan.obj for loan in list(self._by_number.values())])
 
     def lend(self, obj: Any, owner: object = None) -> IdPack:
         """Count one more send of `obj`. Raises LimitExceeded where the peer holds too many objects."""
         with self._lock:
             loan = self._by_identity.get(id(obj))
             if loan is None:
-                if len(self._by_id_pack) >= self._limits.references:
-                    raise LimitExceeded("references", actual=len(self._by_id_pack) + 1, allowed=self._limits.references)
+                if len(self._by_number) >= self._limits.references:
+                    raise LimitExceeded("references", actual=len(self._by_number) + 1, allowed=self._limits.references)
                 loan = Loan(obj, self._id_pack(obj), owner)
-                self._by_identity[id(obj)] = self._by_id_pack[loan.id_pack] = loan
+                self._by_identity[id(obj)] = self._by_number[number_of(loan.id_pack)] = loan
             loan.count += 1
             return loan.id_pack
 
-    def find(self, id_pack: IdPack) -> Loan:
+    def find(self, reference: Reference) -> Loan:
         """The loan of that id. Raises NotFound for what was never lent or has been given back."""
-        loan = self._by_id_pack.get(id_pack)
+        loan = self._get(reference)
         if loan is None:
-            raise NotFound(f"no object {id_pack!r:.200} is lent on this connection; it was released or never sent")
+            raise NotFound(f"no object {reference!r:.200} is lent on this connection; it was released or never sent")
         return loan
 
-    def release(self, id_pack: IdPack, times: int) -> None:
+    def _get(self, reference: Reference) -> Loan | None:
+        if isinstance(reference, int):
+            return self._by_number.get(reference)
+        loan = self._by_number.get(number_of(reference))
+        return loan if loan is not None and loan.id_pack == reference else None
+
+    def release(self, reference: Reference, times: int) -> None:
         """Take back `times` sends; an unknown id is nothing (stock peers send such DELs)."""
         with self._lock:
-            loan = self._by_id_pack.get(id_pack)
+            loan = self._get(reference)
             if loan is not None:
                 loan.count -= times
                 if loan.count <= 0:
-                    del self._by_id_pack[id_pack], self._by_identity[id(loan.obj)]
+                    del self._by_number[number_of(loan.id_pack)], self._by_identity[id(loan.obj)]
 
     def clear(self) -> None:
         with self._lock:
-            self._by_id_pack.clear()
+            self._by_number.clear()
             self._by_identity.clear()
 
     def _id_pack(self, obj: Any) -> IdPack:
@@ -213,6 +221,8 @@ class Boxing:
         self.loans = Loans(limits, lock or nullcontext())
         self.proxies = Borrowed(limits, released)
         self.copies = False
+        self.short = False
+        """Whether both ends know references by their number alone."""
         self.imports = True
         """Whether an array of the peer may make this side import numpy."""
 
@@ -255,7 +265,7 @@ class Boxing:
         if self._stand_in is not None:
             value = self._stand_in(value)
         if isinstance(value, Netref) and value.____conn__ is self._connection:
-            return _LOCAL_REF + dump(value.____id_pack__)
+            return _LOCAL_REF + dump(self.reference(value.____id_pack__))
         if self.copies:
             taken = copies.take(value)
             if taken is not None:
@@ -274,7 +284,7 @@ class Boxing:
         if label == LABEL_VALUE:
             return value
         if label == LABEL_LOCAL_REF:
-            return self.loans.find(id_pack_of(value)).obj
+            return self.lent(value).obj
         if label == LABEL_REMOTE_REF:
             return self._receive(id_pack_of(value), new)
         if label == LABEL_TUPLE and type(value) is tuple:
@@ -282,6 +292,18 @@ class Boxing:
         if label == LABEL_COPY and self.copies and type(value) is tuple and len(value) == 2:
             return copies.rebuild(value[0], self.unbox(value[1], new), self._limits, imports=self.imports)
         raise BadRequest(f"no such box: label {label!r:.50} around {type(value).__name__}")
+
+    def reference(self, id_pack: IdPack) -> Reference:
+        """How the peer's object of that id is named to it."""
+        return number_of(id_pack) if self.short else id_pack
+
+    def reference_of(self, value: Any) -> Reference:
+        """A decoded reference to an object of ours, its form checked."""
+        return value if type(value) is int and self.short else id_pack_of(value)
+
+    def lent(self, value: Any) -> Loan:
+        """The loan that a decoded reference names. Raises BadRequest, NotFound."""
+        return self.loans.find(self.reference_of(value))
 
     def _receive(self, id_pack: IdPack, new: list[Netref]) -> Netref:
         proxy = self.proxies.receive(id_pack, self._proxy_for)
@@ -309,6 +331,11 @@ def split(box: Any) -> tuple[Any, Any]:
     if type(box) is tuple and len(box) == 2:
         return box
     raise BadRequest(f"a box is (label, value), not {box!r:.80}")
+
+
+def number_of(id_pack: IdPack) -> int:
+    """What distinguishes a lent object from all others of its connection."""
+    return id_pack[2] or id_pack[1]
 
 
 def id_pack_of(value: Any) -> IdPack:

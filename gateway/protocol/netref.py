@@ -10,8 +10,15 @@ from weakref import WeakKeyDictionary
 IdPack = tuple[str, int, int]
 """`(name, class id, instance id)`; the instance id is 0 where the object is itself a class."""
 
+Reference = IdPack | int
+"""An object in the words of its owner's connection: its id_pack, or its number where both ends agreed on that."""
+
 Methods = tuple[tuple[str, str | None], ...]
 """An INSPECT answer: `((method name, docstring or None), ...)`."""
+
+FIXED_ATTRIBUTE: Final = 1
+"""Third item of an entry of an INSPECT answer, only between peers that agreed on it: an attribute, no method, which
+gives the same object whenever it is read."""
 
 
 class Netref:

@@ -28,7 +28,11 @@ DEVICE_PROFILE: Final = "device-profile"
 
 COPIES: Final = "copies"
 """Feature: understands containers and arrays by value."""
-FEATURES: Final = frozenset({COPIES})
+SHORT: Final = "short-references"
+"""Feature: knows an object that it lent by its number alone."""
+FIXED: Final = "fixed-attributes"
+"""Feature: understands an INSPECT answer that names the attributes which stay the same object."""
+FEATURES: Final = frozenset({COPIES, SHORT, FIXED})
 _FEATURES: Final = 64
 """Features of a peer that are looked at, and the characters of their names."""
 
@@ -158,7 +162,7 @@ class Peer:
 
     def release(self, proxy_id: IdPack, times: int) -> tuple[int, bytes]:
         """`(seq, message)` of the request that gives `times` sends of one object back."""
-        reference = b"\x11\x53" + dump(proxy_id)
+        reference = b"\x11\x53" + dump(self.boxing.reference(proxy_id))
         return self.request_boxed(
             Handler.DEL, b"\x11\x52" + tuple_of([reference, _BOX_VALUE + encode_int(times)], self._limits)
         )
@@ -231,6 +235,7 @@ class Peer:
         )
         both = self.features & ours
         self.boxing.copies = version >= VERSION and COPIES in both and DEVICE_PROFILE in self.features | ours
+        self.boxing.short = version >= VERSION and SHORT in both
         self.boxing.imports = DEVICE_PROFILE not in ours
 
     def forget(self) -> None:

@@ -13,7 +13,7 @@ from gateway.errors import BadRequest, LimitExceeded
 from gateway.limits import Limits
 from gateway.protocol.boxing import Boxing, Loan, id_pack_of, split
 from gateway.protocol.constants import LABEL_LOCAL_REF, LABEL_TUPLE, LABEL_VALUE, Handler
-from gateway.protocol.netref import IdPack, Netref
+from gateway.protocol.netref import Netref, Reference
 
 Read = Callable[[Boxing, Any, list[Netref], Limits], Any]
 
@@ -22,15 +22,15 @@ def _target(boxing: Boxing, box: Any, new: list[Netref], limits: Limits) -> Loan
     label, value = split(box)
     if label != LABEL_LOCAL_REF:
         raise BadRequest("the target of a request must be an object of this side, by reference")
-    return boxing.loans.find(id_pack_of(value))
+    return boxing.lent(value)
 
 
-def _released(boxing: Boxing, box: Any, new: list[Netref], limits: Limits) -> IdPack:
+def _released(boxing: Boxing, box: Any, new: list[Netref], limits: Limits) -> Reference:
     """A target that may be gone already: stock peers release what we never lent."""
     label, value = split(box)
     if label != LABEL_LOCAL_REF:
         raise BadRequest("only an object of this side can be released")
-    return id_pack_of(value)
+    return boxing.reference_of(value)
 
 
 def _any(boxing: Boxing, box: Any, new: list[Netref], limits: Limits) -> Any:
@@ -145,9 +145,9 @@ class CallSchema:
     def read(self, boxing: Boxing, box: Any, new: list[Netref], limits: Limits) -> list[Any]:
         try:
             if self._named:
-                label, ((target, id_pack), (named, name), (given, args), keywords) = box
+                label, ((target, reference), (named, name), (given, args), keywords) = box
             else:
-                label, ((target, id_pack), (given, args), keywords) = box
+                label, ((target, reference), (given, args), keywords) = box
                 named, name = LABEL_VALUE, ""
             if (
                 (label, target, named, given) == _USUAL
@@ -156,7 +156,7 @@ class CallSchema:
                 and len(name) <= limits.name
                 and type(args) is tuple
             ):
-                loan = boxing.loans.find(id_pack_of(id_pack))
+                loan = boxing.lent(reference)
                 return [loan, name, args, {}] if self._named else [loan, args, {}]
         except (TypeError, ValueError):
             pass  # not of the usual form

@@ -61,6 +61,8 @@ class Exposure:
     access: Access
     """For a settable property: what reading needs; setting needs at least `control`."""
     settable: bool
+    fixed: bool = False
+    """A property that gives the same object whenever it is read: our clients ask for it once."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,15 +22,15 @@ from gateway.limits import DEFAULT_LIMITS, Limits
 from gateway.protocol.constants import Handler
 from gateway.protocol.messages import UNBOUND
 from gateway.protocol.netref import IdPack
-from gateway.protocol.peer import DEVICE_PROFILE, VERSION, Answer, Peer, Refused
+from gateway.protocol.peer import DEVICE_PROFILE, FIXED, VERSION, Answer, Peer, Refused
 from gateway.service.device_policy import DevicePolicy
 from gateway.service.policy import Policy
 from gateway.service.seed_policy import SeedPolicy
 from gateway.sync.calls import Calls
 from gateway.sync.config import DEFAULT_CONFIG, NESTED_CALLBACKS
-from gateway.sync.netref import BaseNetref
+from gateway.sync.netref import BaseNetref, boxes_of
 from gateway.sync.outbox import Outbox
-from gateway.sync.proxies import Proxies, boxes_of
+from gateway.sync.proxies import Proxies
 from gateway.sync.reading import Reading
 from gateway.sync.result import AsyncResult, Slot
 from gateway.sync.workers import WORKERS
@@ -332,6 +332,7 @@ class Connection:
         self._channel.assume_prompt_peer()
         if isinstance(self._policy, DevicePolicy):
             self._policy.peer_takes_copies = self._peer.boxing.copies
+            self._policy.peer_knows_fixed = FIXED in (self._peer.features or ())
 
     def _own_threads(self) -> tuple[int, int] | None:
         """`(this thread, the peer's thread that waits for it)` where messages are tied to threads."""

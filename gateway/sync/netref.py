@@ -113,6 +113,16 @@ class BaseNetref(Netref, metaclass=NetrefMeta):
         return pickle.loads, (self.____conn__.sync_request(Handler.PICKLE, self, int(protocol)),)
 
 
+def boxes_of(proxy: BaseNetref) -> dict[Any, Any]:
+    """What was asked or encoded for this proxy before: it is the same every time."""
+    try:
+        return proxy.____boxes__
+    except AttributeError:
+        boxes: dict[Any, Any] = {}
+        object.__setattr__(proxy, "____boxes__", boxes)
+        return boxes
+
+
 def _text(proxy: BaseNetref, handler: Handler) -> str:
     try:
         return proxy.____conn__.sync_request(handler, proxy)  # type: ignore[no-any-return]
@@ -127,8 +137,10 @@ class UnknownNetref(BaseNetref):
 
 
 @lru_cache(maxsize=512)
-def make_class(name: str, methods: Methods, *, exact: bool = False, local: type | None = None) -> type[BaseNetref]:
-    """A netref class with the owner's methods.
+def make_class(
+    name: str, methods: Methods, *, fixed: Methods = (), exact: bool = False, local: type | None = None
+) -> type[BaseNetref]:
+    """A netref class with the owner's methods, and with attributes that are `fixed`: read once.
 
     `exact`: every name in `methods` may be called. Otherwise the plain names are left to GETATTR, because the owner's
     policy may refuse them, and only prefixed (exposed) and special ones are put in.
@@ -141,6 +153,9 @@ def make_class(name: str, methods: Methods, *, exact: bool = False, local: type 
         "____methods__": methods,
         "____local_class__": local,
     }
+    for attribute, doc in fixed:
+        if attribute not in LOCAL_NAMES:
+            members[attribute] = _make_fixed(attribute, doc)
     for method, doc in methods:
         if method in LOCAL_NAMES:
             continue
@@ -155,6 +170,16 @@ def make_class(name: str, methods: Methods, *, exact: bool = False, local: type 
 
 def _remote_doc(proxy: BaseNetref) -> Any:
     return proxy.____conn__.get_attribute(proxy, "__doc__")
+
+
+def _make_fixed(name: str, doc: str | None) -> property:
+    def read(self: BaseNetref) -> Any:
+        boxes = boxes_of(self)
+        if ("fixed", name) not in boxes:
+            boxes["fixed", name] = self.____conn__.get_attribute(self, name)
+        return boxes["fixed", name]
+
+    return property(read, doc=doc)
 
 
 def _make_method(name: str, doc: str | None) -> Callable[..., Any]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from gateway.errors import ProtocolError
 from gateway.limits import Limits
 from gateway.protocol.constants import Handler
-from gateway.protocol.netref import IdPack, Methods
-from gateway.sync.netref import BUILTIN_NETREFS, BaseNetref, UnknownNetref, make_class, remote_method
+from gateway.protocol.netref import FIXED_ATTRIBUTE, IdPack, Methods
+from gateway.sync.netref import BUILTIN_NETREFS, BaseNetref, UnknownNetref, boxes_of, make_class, remote_method
 
 if TYPE_CHECKING:
     from gateway.sync.connection import Connection
@@ -45,11 +45,11 @@ class Proxies:
                 object.__dict__["__class__"].__set__(proxy, cls)
 
     def _inspect(self, key: _ClassKey, proxy: BaseNetref) -> type[BaseNetref]:
-        methods = _checked(self._conn.sync_request(Handler.INSPECT, proxy.____id_pack__), self._limits)
+        methods, fixed = _checked(self._conn.sync_request(Handler.INSPECT, proxy.____id_pack__), self._limits)
         if len(self._classes) >= self._limits.remote_classes:
             self._classes.clear()
         cls = self._classes[key] = make_class(
-            key[0], methods, exact=self._conn.peer_lists_exactly, local=_builtin(key[0])
+            key[0], methods, fixed=fixed, exact=self._conn.peer_lists_exactly, local=_builtin(key[0])
         )
         return cls
 
@@ -66,26 +66,28 @@ class Proxies:
         return boxes["netref", name]
 
 
-def boxes_of(proxy: BaseNetref) -> dict[Any, Any]:
-    """What was encoded for this proxy before: it is the same every time."""
-    try:
-        return proxy.____boxes__
-    except AttributeError:
-        boxes: dict[Any, Any] = {}
-        object.__setattr__(proxy, "____boxes__", boxes)
-        return boxes
+def _checked(table: Any, limits: Limits) -> tuple[Methods, Methods]:
+    """An INSPECT answer, bounded: the methods `(name, docstring or None)`, and the fixed attributes likewise.
 
-
-def _checked(methods: Any, limits: Limits) -> Methods:
-    """An INSPECT answer, bounded: `((name, docstring or None), ...)`."""
-    if type(methods) is not tuple or len(methods) > limits.methods:
+    A fixed attribute's entry ends with a third item, FIXED_ATTRIBUTE.
+    """
+    if type(table) is not tuple or len(table) > limits.methods:
         raise ProtocolError(f"the peer's method table is no tuple of at most {limits.methods} entries")
-    checked = []
-    for entry in methods:
-        if type(entry) is not tuple or len(entry) != 2 or type(entry[0]) is not str or len(entry[0]) > limits.name:
+    methods, fixed = [], []
+    for entry in table:
+        if (
+            type(entry) is not tuple
+            or len(entry) not in (2, 3)
+            or type(entry[0]) is not str
+            or len(entry[0]) > limits.name
+        ):
             raise ProtocolError(f"the peer's method table has no entry like {entry!r:.80}")
-        checked.append((entry[0], entry[1] if type(entry[1]) is str else None))
-    return tuple(checked)
+        documented = entry[0], entry[1] if type(entry[1]) is str else None
+        if len(entry) == 2:
+            methods.append(documented)
+        elif entry[2] == FIXED_ATTRIBUTE:
+            fixed.append(documented)
+    return tuple(methods), tuple(fixed)
 
 
 def _builtin(name: str) -> type | None:

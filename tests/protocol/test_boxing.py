@@ -552,3 +552,71 @@ def test_a_container_that_holds_itself_is_too_deep_and_lends_nothing() -> None:
     with pytest.raises(LimitExceeded, match="nesting"):
         ours.box(endless)
     assert len(ours.loans) == 0
+
+
+# -- references by number ----------------------------------------------------------------------------------------------
+
+
+def short(ours: Boxing) -> Boxing:
+    ours.short = True
+    return ours
+
+
+def test_an_object_is_known_by_its_number_alone_where_both_ends_agreed() -> None:
+    ours = short(boxing())
+    thing = Thing()
+    name, class_id, number = ours.loans.lend(thing)
+    assert ours.unbox((LABEL_LOCAL_REF, number), []) is thing
+    assert ours.unbox((LABEL_LOCAL_REF, (name, class_id, number)), []) is thing, "and still by all of its id"
+    ours.loans.release(number, 1)
+    assert len(ours.loans) == 0
+
+
+def test_a_class_has_a_number_too_and_it_is_no_instances() -> None:
+    ours = short(boxing())
+    thing = Thing()
+    lent = [ours.loans.lend(obj) for obj in (thing, Thing)]
+    assert lent[0][1] == lent[1][1]
+    assert ours.unbox((LABEL_LOCAL_REF, lent[1][1]), []) is Thing
+    assert ours.unbox((LABEL_LOCAL_REF, lent[0][2]), []) is thing
+
+
+def test_the_peers_objects_are_named_to_it_by_number() -> None:
+    ours = short(boxing())
+    proxy = ours.unbox((LABEL_REMOTE_REF, REMOTE), [])
+    assert decoded(ours.box(proxy)) == (LABEL_LOCAL_REF, REMOTE[2])
+    of_a_class = ours.unbox((LABEL_REMOTE_REF, ("bench.Supply", 7, 0)), [])
+    assert decoded(ours.box(of_a_class)) == (LABEL_LOCAL_REF, 7)
+
+
+def test_a_number_is_no_reference_before_both_ends_agreed() -> None:
+    ours = boxing()
+    number = ours.loans.lend(Thing())[2]
+    with pytest.raises(BadRequest):
+        ours.unbox((LABEL_LOCAL_REF, number), [])
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 99, 2**70])
+def test_a_number_that_is_not_lent_is_not_found(wrong: int) -> None:
+    ours = short(boxing())
+    ours.loans.lend(Thing())
+    with pytest.raises(NotFound):
+        ours.unbox((LABEL_LOCAL_REF, wrong), [])
+
+
+@pytest.mark.parametrize("wrong", [True, 1.0, "one", b"1", None, (1,)])
+def test_what_is_no_number_is_no_reference(wrong: object) -> None:
+    ours = short(boxing())
+    ours.loans.lend(Thing())
+    with pytest.raises(BadRequest):
+        ours.unbox((LABEL_LOCAL_REF, wrong), [])
+
+
+def test_the_right_number_under_a_wrong_name_is_not_found() -> None:
+    ours = boxing()
+    name, class_id, number = ours.loans.lend(Thing())
+    for id_pack in ((f"{name}x", class_id, number), (name, class_id + 99, number)):
+        with pytest.raises(NotFound):
+            ours.loans.find(id_pack)
+        ours.loans.release(id_pack, 1)
+    assert len(ours.loans) == 1

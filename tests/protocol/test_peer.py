@@ -21,7 +21,7 @@ from gateway.protocol.constants import EXCEPTION, REPLY, REQUEST, Handler
 from gateway.protocol.framing import FrameDecoder
 from gateway.protocol.messages import RPYC5, RPYC6, THREADS, MessageDecoder, encode_int
 from gateway.protocol.netref import IdPack
-from gateway.protocol.peer import COPIES, DEVICE_PROFILE, FEATURES, VERSION, Answer, Peer, Refused, Request
+from gateway.protocol.peer import COPIES, DEVICE_PROFILE, FEATURES, SHORT, VERSION, Answer, Peer, Refused, Request
 from gateway.protocol.vinegar import TRACEBACK_DENIED, VERSION_DENIED, GenericException
 from gateway.sync.config import DEFAULT_CONFIG
 from tests.protocol.proxies import KnownProxy
@@ -504,6 +504,16 @@ def test_containers_go_by_value_where_both_understand_it_and_one_is_strict(
     end.peer.agree(version, tuple(sorted(theirs)), ours)
     assert end.peer.boxing.copies is copies
     assert end.peer.features == frozenset(theirs)
+
+
+@pytest.mark.parametrize(
+    ("version", "theirs", "short"),
+    [(VERSION, OURS, True), (VERSION, STRICT, True), (VERSION, OURS - {SHORT}, False), (0, OURS, False)],
+)
+def test_references_are_numbers_where_both_understand_it(version: int, theirs: Any, short: bool) -> None:
+    end = End()
+    end.peer.agree(version, tuple(sorted(theirs)), OURS)
+    assert end.peer.boxing.short is short
 
 
 def test_features_that_are_no_short_texts_are_left_out() -> None:
