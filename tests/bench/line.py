@@ -37,6 +37,7 @@ BITS: Final = 10
 """On the line for each byte: start, eight bits, stop."""
 ANSWER_S: Final = 240.0
 AWAY_S: Final = 0.5
+MESSAGE: Final = 32 * 1024
 
 
 class Failed(Exception):
@@ -139,7 +140,7 @@ def line(kind: str, baud: int, options: str = "", faults: FaultPlan = CLEAN) -> 
 
 def goodput(kind: str, baud: int, seconds: float, options: str = "", faults: FaultPlan = CLEAN) -> dict[str, Any]:
     with line(kind, baud, options, faults) as pair:
-        return pair.client.ask(do="bulk", seconds=seconds, size=baud // 20)
+        return pair.client.ask(do="bulk", seconds=seconds, size=MESSAGE)
 
 
 def bulk_row(baud: int, frame: int) -> Callable[[float], list[Figure]]:

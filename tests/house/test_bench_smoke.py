@@ -56,3 +56,13 @@ def test_an_unknown_row_is_refused_with_the_names_there_are() -> None:
     finished = run("--only", "no-such-row")
     assert finished.returncode == 2
     assert "root-method" in finished.stderr
+
+
+def test_a_second_call_over_a_serial_line_takes_few_bytes() -> None:
+    command = [sys.executable, str(ROOT / "tests/bench/line.py"), "--quick", "--json", "--only", "bytes"]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert finished.returncode == 0, finished.stderr
+    deflated, plain = json.loads(finished.stdout)["figures"]
+    assert 20 < float(deflated["value"]) <= 60
+    assert 40 < float(plain["value"]) <= 110
+    assert deflated["ratio"] < 0.1, "stock sends more than ten times as much"
