@@ -1,6 +1,6 @@
 """The composition root: a config becomes a running gateway. The only place that knows every layer.
 
-    with build(config.load("bench.toml")) as running:      # opens the devices, serves them, advertises
+    with build(config.load("bench.toml")) as running:      # opens the devices, reaches the hosts, serves, advertises
         running.url, running.advertised, running.devices
                                                            # withdraws, closes the server, makes every device safe
 Drivers and benches are not imported but looked up: by entry point, or a driver by its dotted name.
@@ -28,6 +28,7 @@ from gateway.config import Config, DeviceSection, driver_options, nearest
 from gateway.discovery import Advertisement, Advertiser, addresses_for, interfaces_for, stable_id
 from gateway.errors import ConfigError, GatewayError
 from gateway.server import Server
+from gateway.server.bridge import Host
 from gateway.server.registry import GatewayService
 from gateway.sync.connection import Connection
 
@@ -166,12 +167,14 @@ def _imported(load: Callable[[], Any], what: str, name: str) -> Any:
 
 
 class Gateway:
-    """Devices, the server that serves them and their advertisement, from `start` to `close`."""
+    """Devices, instrument hosts, the server that serves both and their advertisement, from `start` to `close`."""
 
     def __init__(self, config: Config, devices: Iterable[ServedDevice]) -> None:
         self.config = config
         self.devices = tuple(devices)
-        self.service = GatewayService({device.name: device.instrument for device in self.devices}, config.limits)
+        self.hosts = tuple(Host(section.name, section.url, config.limits) for section in config.hosts)
+        instruments = {device.name: device.instrument for device in self.devices}
+        self.service = GatewayService(instruments, config.limits, self.hosts)
         self._server: Server | None = None
         self._advertiser: Advertiser | None = None
         self._not_advertised = "not advertised: not started"
@@ -208,8 +211,10 @@ class Gateway:
 
     def open_devices(self) -> None:
         """Open every device, side by side. One that can't be opened is logged, keeps its `problem`, and is served too:
-        its next call tries again.
+        its next call tries again. The hosts are looked for from now on, and nothing waits for them.
         """
+        for host in self.hosts:
+            host.start()
         _side_by_side(_open, self.devices)
 
     def start(self) -> None:
@@ -235,7 +240,7 @@ class Gateway:
         return self._advertiser is not None and self._advertiser.wait(timeout_s)
 
     def close(self) -> None:
-        """Withdraw, close the server, make every device safe and let go of it. Idempotent.
+        """Withdraw, close the server, make every device safe and let go of it, leave the hosts. Idempotent.
 
         Never raises: what went wrong is logged, and told by each device's `left`.
         """
@@ -246,6 +251,11 @@ class Gateway:
         for device in _side_by_side(_close, [each for each in self.devices if each.left is Left.RUNNING], CLOSE_S):
             device.left = Left.UNSAFE
             log.error("%s may not be in its safe state: its driver hangs for %g s now", device.name, CLOSE_S)
+        leaving = [Thread(target=host.close, name=f"gateway-leaving-{host.name}") for host in self.hosts]
+        for thread in leaving:
+            thread.start()
+        for thread in leaving:
+            thread.join()
 
     def __enter__(self) -> Self:
         self.start()

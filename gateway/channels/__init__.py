@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from gateway.channels.base import Channel
 from gateway.channels.listener import Listener
 from gateway.channels.memory import memory_pair
+from gateway.channels.trunk import Trunk, UrlTrunk
 from gateway.channels.url import DEFAULT_PORT, ChannelUrl, is_url, parse_url, redacted, scheme_module, tcp_url
 from gateway.limits import DEFAULT_LIMITS, Limits
 
@@ -15,10 +17,12 @@ __all__ = [
     "Channel",
     "ChannelUrl",
     "Listener",
+    "Trunk",
     "is_url",
     "listen",
     "memory_pair",
     "open_channel",
+    "open_trunk",
     "parse_url",
     "redacted",
     "stdio_channel",
@@ -37,6 +41,16 @@ def open_channel(
     """
     parsed = parse_url(url) if isinstance(url, str) else url
     return scheme_module(parsed.scheme).connect(parsed, limits or DEFAULT_LIMITS, timeout)
+
+
+def open_trunk(url: str | ChannelUrl[Any], *, limits: Limits | None = None) -> Trunk:
+    """A trunk to what listens at `url`; whether that is there shows when a channel is opened.
+
+    Raises ConfigError for a wrong URL. A scheme whose channels share a carrier has a `trunk(url, limits)` of its own.
+    """
+    parsed = parse_url(url) if isinstance(url, str) else url
+    make: Callable[[ChannelUrl[Any], Limits], Trunk] = getattr(scheme_module(parsed.scheme), "trunk", UrlTrunk)
+    return make(parsed, limits or DEFAULT_LIMITS)
 
 
 def listen(url: str | ChannelUrl[Any], *, limits: Limits | None = None) -> Listener:

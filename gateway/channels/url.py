@@ -34,6 +34,8 @@ SCHEMES: Final = {
     "pipe": "gateway.channels.pipe",
     "ssh": "gateway.channels.ssh",
     "serial": "gateway.channels.serial",
+    "rfc2217": "gateway.channels.rfc2217",
+    "socket": "gateway.channels.socket_port",
 }
 """Scheme -> the module that knows it; imported when first used."""
 

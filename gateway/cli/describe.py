@@ -23,8 +23,11 @@ IDENTIFY_S: Final = 3.0
 def command(screen: Screen, name: str | None, where: str | None, timeout: float) -> None:
     """Show a gateway's devices, or the members of the device NAME: what can be read and called, with units.
 
+    NAME may be a device of an instrument host, HOST.DEVICE, or the host itself.
+
     JSON without NAME: {"gateway", "devices": [{"name", "driver", "state", "doc", "identity"}]}. With NAME: {"gateway",
     "name", "driver", "state", "doc", "members": [{"name", "kind", "signature", "unit", "access", "settable", "doc"}]}.
+    Of what belongs to a host also "host", and while that can't be reached "since" and "problem".
     """
     with reached(screen, where, timeout) as at:
         if name is None:
@@ -40,7 +43,7 @@ def _show_devices(screen: Screen, at: Reached) -> None:
     screen.document({"gateway": at.where, "devices": devices})
     screen.table(
         ("device", "driver", "state", "identity"),
-        [(d["name"], d["driver"], d["state"], d["identity"] or "") for d in devices],
+        [(d["name"], d["driver"], d["state"], d["identity"] or _absence(d)) for d in devices],
         empty="this gateway has no devices",
     )
 
@@ -49,6 +52,8 @@ def _show_members(screen: Screen, at: Reached, device: dict[str, Any]) -> None:
     screen.document({"gateway": at.where, **_facts(device), "members": device["members"]})
     screen.line(f"{device['name']}: {device['driver']}, {device['state']}", style="bold")
     screen.line(device["doc"])
+    if "since" in device:
+        screen.line(_absence(device))
     screen.line()
     screen.table(
         ("member", "kind", "signature", "unit", "access", "what it is"),
@@ -68,7 +73,13 @@ def _show_members(screen: Screen, at: Reached, device: dict[str, Any]) -> None:
 
 
 def _facts(device: dict[str, Any]) -> dict[str, Any]:
-    return {key: device[key] for key in ("name", "driver", "state", "doc")}
+    facts = {key: device[key] for key in ("name", "driver", "state", "doc")}
+    return facts | {key: device[key] for key in ("host", "since", "problem") if key in device}
+
+
+def _absence(device: dict[str, Any]) -> str:
+    """Since when it can't be reached, and why; empty if it can."""
+    return f"away since {device['since']}: {device['problem']}" if "since" in device else ""
 
 
 def _first_sentence(doc: str) -> str:
@@ -77,7 +88,7 @@ def _first_sentence(doc: str) -> str:
 
 def _identities(at: Reached, names: list[str]) -> dict[str, str]:
     """What the devices say they are, asked side by side; a device that fails or is busy is left out."""
-    asked = {name: gateway.async_(getattr(at.root, name).identify) for name in names}
+    asked = {name: gateway.async_(at.device(name).identify) for name in names}
     answers = {name: ask() for name, ask in asked.items()}
     identities: dict[str, str] = {}
     for name, answer in answers.items():

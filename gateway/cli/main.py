@@ -18,6 +18,7 @@ from gateway.config import nearest
 COMMANDS: Final = {
     "demo": "Start three simulated instruments and a gateway that serves them.",
     "serve": "Serve the instruments of a config file.",
+    "host": "Serve the instruments of a config file to a gateway, over a serial line.",
     "list": "Find the gateways on the network.",
     "describe": "Show a gateway's devices, or one device's members.",
     "read": "Read a property of a device.",

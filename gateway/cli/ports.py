@@ -4,31 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import usb.core
-from serial.tools import list_ports
 
+from gateway.channels.port_names import SerialPort, find_serial_ports
 from gateway.cli.main import subcommand
 from gateway.cli.screen import Screen
-
-SERIAL_LINKS: Final = (Path("/dev/serial/by-id"), Path("/dev/serial/by-path"))
-"""Where udev keeps names that outlive a replug, best first."""
-
-
-@dataclass(frozen=True, slots=True)
-class SerialPort:
-    """One serial port. `stable` is what a config should say; it is `device` where udev has no better name."""
-
-    device: str
-    stable: str
-    description: str
-    vid_pid: str | None
-    serial_number: str | None
-    accessible: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,22 +64,6 @@ def command(screen: Screen) -> None:
             screen.note(note, style="yellow")
 
 
-def find_serial_ports(links: Iterable[Path] = SERIAL_LINKS) -> list[SerialPort]:
-    """The serial ports pyserial finds, each with the first name under `links` that leads to it."""
-    stable = _stable_names(links)
-    return [
-        SerialPort(
-            device=port.device,
-            stable=stable.get(os.path.realpath(port.device), port.device),
-            description="" if port.description in (None, "n/a") else port.description,
-            vid_pid=None if port.vid is None else f"{port.vid:04x}:{port.pid:04x}",
-            serial_number=port.serial_number,
-            accessible=os.access(port.device, os.R_OK | os.W_OK),
-        )
-        for port in sorted(list_ports.comports())
-    ]
-
-
 def find_usb_devices() -> tuple[list[UsbDevice], list[str]]:
     """The USB devices pyusb finds, and notes: no libusb here, or a device this user can't open."""
     try:
@@ -107,14 +74,6 @@ def find_usb_devices() -> tuple[list[UsbDevice], list[str]]:
         return [], [f"USB devices are not listed: {problem.strerror or problem}"]
     devices = [_usb_device(device) for device in found]
     return devices, [_usb_fix(device) for device in devices if not device.accessible]
-
-
-def _stable_names(links: Iterable[Path]) -> dict[str, str]:
-    names: dict[str, str] = {}
-    for folder in links:
-        for link in sorted(folder.iterdir()) if folder.is_dir() else ():
-            names.setdefault(os.path.realpath(link), str(link))
-    return names
 
 
 def _usb_device(device: Any) -> UsbDevice:

@@ -61,12 +61,17 @@ class Reached:
         return described
 
     def describe_device(self, name: str) -> dict[str, Any]:
-        """One device with its members. Raises NotFound, with the nearest name."""
+        """One device with its members, or an instrument host. Raises NotFound, with the nearest name."""
         devices = self.describe()
-        if name not in devices:
-            raise NotFound(f"no device {name!r} at {self.where}; {nearest(name, devices)}", device=name)
+        known = {*devices, *(device["host"] for device in devices.values() if "host" in device)}
+        if name not in known:
+            raise NotFound(f"no device {name!r} at {self.where}; {nearest(name, known)}", device=name)
         described: dict[str, Any] = self._ask_root(name)
         return described
+
+    def device(self, name: str) -> Any:
+        """The device of that name, which may be `HOST.DEVICE`."""
+        return self.root.device(name) if "." in name else getattr(self.root, name)
 
     def _ask_root(self, *arguments: str) -> Any:
         try:
@@ -130,9 +135,13 @@ def nobody(seen: Survey) -> str:
 
 
 def split_member(target: str) -> tuple[str, str]:
-    """`psu1.voltage` as its two parts. Raises click.UsageError."""
-    device, dot, member = target.partition(".")
-    if not (dot and device.isidentifier() and member.isidentifier()):
+    """`psu1.voltage` as `("psu1", "voltage")`, `bench2.dmm1.voltage` as `("bench2.dmm1", "voltage")`.
+
+    Raises click.UsageError.
+    """
+    device, _, member = target.rpartition(".")
+    parts = device.split(".")
+    if len(parts) > 2 or not all(part.isidentifier() for part in (*parts, member)):
         raise click.UsageError(f"{target!r} is not DEVICE.MEMBER, such as psu1.voltage")
     return device, member
 
@@ -143,7 +152,7 @@ def find_member(at: Reached, target: str) -> Member:
     rows = {row["name"]: row for row in at.describe_device(device)["members"]}
     if name not in rows:
         raise NotFound(f"{device} has no {name!r}; {nearest(name, rows)}", device=device, member=name)
-    return Member(device, name, rows[name], getattr(at.root, device))
+    return Member(device, name, rows[name], at.device(device))
 
 
 def _connect(place: str, timeout_s: float) -> gateway.Connection:

@@ -124,7 +124,7 @@ def farewell(screen: Screen, gateway: Gateway, stop: Stop) -> Exit:
         f"in their safe state: {left[Left.SAFE]}" if left[Left.SAFE] else "",
         f"not reached: {left[Left.UNREACHED]}" if left[Left.UNREACHED] else "",
     ]
-    screen.line("stopped; " + "; ".join(filter(None, parts)))
+    screen.line("; ".join(["stopped", *filter(None, parts)]))
     if left[Left.UNSAFE]:
         screen.note(f"look at these, they may not be in their safe state: {left[Left.UNSAFE]}", style="bold red")
         return Exit.RAISED
@@ -143,15 +143,24 @@ def announce(screen: Screen, running: Gateway, *, advice: bool = True) -> None:
     else:
         screen.line("  every computer that reaches this address can connect, and use the instruments")
     screen.line(f"  {running.advert_status}")
+    show_devices(screen, running)
+
+
+def show_devices(screen: Screen, running: Gateway) -> None:
+    """The gateway's own devices, and where its instrument hosts are."""
     screen.line()
-    screen.table(
-        ("device", "driver", "state", "identity"),
-        [(device.name, device.driver, device.state, device.problem or device.identity) for device in running.devices],
-    )
+    if running.devices:
+        screen.table(
+            ("device", "driver", "state", "identity"),
+            [(each.name, each.driver, each.state, each.problem or each.identity) for each in running.devices],
+        )
+    for host in running.hosts:
+        screen.line(f"instrument host {host.name} at {host.url}: its devices are {host.name}.NAME, when it is there")
 
 
 def document(running: Gateway) -> dict[str, Any]:
     """The JSON form of a running gateway."""
+    hosts = [{"name": host.name, "url": str(host.url)} for host in running.hosts]
     return {
         "name": running.name,
         "url": without_password(running.url),
@@ -168,4 +177,5 @@ def document(running: Gateway) -> dict[str, Any]:
             }
             for device in running.devices
         ],
+        **({"hosts": hosts} if hosts else {}),
     }

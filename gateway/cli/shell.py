@@ -42,7 +42,10 @@ def command(ctx: click.Context, screen: Screen, source: str | None, where: str |
         raise click.UsageError("--json needs --command CODE")
     with reached(screen, where, timeout) as at:
         names = {"conn": at.conn, "root": at.root, "gateway": gateway}
-        devices = {name: getattr(at.root, name) for name in at.root.names()}
+        # The devices of an instrument host are attributes of it.
+        devices = {
+            name: getattr(at.root, name) for name in dict.fromkeys(each.partition(".")[0] for each in at.root.names())
+        }
         try:
             if source is not None:
                 _run_once(screen, at, source, names | devices)
@@ -137,6 +140,8 @@ class Completer(rlcompleter.Completer):
             return None
         if value is self._at.root and rest:
             value = self._devices.get(rest.pop(0))
+        if len(rest) == 1 and first in self._devices:
+            return self._of_device(head)  # HOST.DEVICE
         if rest or value is None:
             return []
         name = next((name for name, device in self._devices.items() if device is value), None)

@@ -249,8 +249,9 @@ class Link:
             self._go_down(Cause.PEER_RESET, "the peer began anew: it was restarted, or its port was opened again", now)
             self._meet(hello)
         else:
-            # Late, from before this session; or of a peer that began anew and holds one that was late. It learns of us.
-            self._hello_at = now
+            # Late, from before this session; or of a peer that began anew and holds one that was late. It learns of us,
+            # not at once: two ends that were both told of peers that are not there would answer each other for seconds.
+            self._hello_at = now + HELLO_S if self._hello_at is None else self._hello_at
 
     def _read_hello(self, frame: bytes) -> Hello | None:
         hello = Hello.decode(frame[:-CRC_SIZE]) if is_intact(frame, 0) else None

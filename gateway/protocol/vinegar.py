@@ -112,6 +112,11 @@ def _text(text: str, limits: Limits) -> str:
     return text[: limits.exception_text].encode("utf-8", "backslashreplace").decode()
 
 
+def is_remote(error: BaseException) -> bool:
+    """Whether `load` built it: a peer raised it."""
+    return "_remote_tb" in vars(error)
+
+
 def load(payload: object, config: dict[str, Any], limits: Limits) -> Exception:
     """The exception to raise for what the peer sent, with the remote traceback as a note and as `_remote_tb`.
 

@@ -1,14 +1,17 @@
-"""The root service of a gateway: its devices by name, and what each of them shows."""
+"""The root service of a gateway: its devices by name, those of its instrument hosts, and what each of them shows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, replace
 from types import MappingProxyType
 from typing import Any
 
 from gateway.errors import ConfigError, NotFound
 from gateway.limits import DEFAULT_LIMITS, Limits
+from gateway.server.bridge import AWAY, BridgedDevice, Host
+from gateway.server.described import row_of
 from gateway.service.exposure import EXPOSED_PREFIX, Access, Exposure, Kind, exposed, exposure_table
 from gateway.service.service import Service
 from gateway.sync.lane import Lane
@@ -18,62 +21,124 @@ class GatewayService(Service):
     """`conn.root` of a gateway: `conn.root.psu1`, or `conn.root.device("psu1")`.
 
     `devices` are what is served, by name; each gets a lane, so that it is never entered twice at a time, whoever calls.
-    Raises ConfigError for a name that the service needs itself.
+    The devices of `hosts` are reached as `conn.root.bench2.dmm1`, or `conn.root.device("bench2.dmm1")`.
+    Raises ConfigError for a name that the service needs itself, or that is there twice.
     """
 
-    def __init__(self, devices: Mapping[str, Any], limits: Limits | None = None) -> None:
+    def __init__(self, devices: Mapping[str, Any], limits: Limits | None = None, hosts: Iterable[Host] = ()) -> None:
         pending = (limits or DEFAULT_LIMITS).pending_calls
         self._devices = dict(devices)
-        for name, device in self._devices.items():
+        self._hosts = {host.name: host for host in hosts}
+        for name in (*self._devices, *self._hosts):
             if name.startswith(("_", EXPOSED_PREFIX)) or hasattr(type(self), name):
                 raise ConfigError(f"the device name {name!r} is the gateway's own; choose another one", device=name)
+            if name in self._devices and name in self._hosts:
+                raise ConfigError(f"{name!r} is the name of a device and of a host; choose another one", device=name)
+        for name, device in self._devices.items():
             device.gateway_lane = Lane(name, pending)
         rows = {name: _row(name, device) for name, device in self._devices.items()}
+        rows |= {name: _host_row(host) for name, host in self._hosts.items()}
         self._exposures = MappingProxyType({**type(self).__exposure__, **rows})
 
     def exposures(self) -> Mapping[str, Exposure]:
         return self._exposures
 
     def __getattr__(self, name: str) -> Any:
-        devices = self.__dict__.get("_devices", {})
+        devices, hosts = self.__dict__.get("_devices", {}), self.__dict__.get("_hosts", {})
         if name in devices:
             return devices[name]
+        if name in hosts:
+            return hosts[name].node
         raise AttributeError(name)
 
     @exposed(access="read")
     def names(self) -> list[str]:
-        """The names of all devices."""
-        return list(self._devices)
+        """The names of all devices, also of those that can't be reached now."""
+        return [*self._devices, *self._bridged()]
 
     @exposed(access="read")
     def device(self, name: str) -> Any:
-        """The device of that name. Raises NotFound, which lists the names there are."""
-        try:
-            return self._devices[name]
-        except (KeyError, TypeError):
-            raise NotFound(f"no device {name!r:.80} here; there are: {', '.join(self._devices) or 'none'}") from None
+        """The device of that name. Raises NotFound, which lists the names there are; DeviceUnavailable where its host
+        is away and has not been seen yet.
+        """
+        if type(name) is str:
+            if name in self._devices:
+                return self._devices[name]
+            host, dot, own_name = name.partition(".")
+            if dot and host in self._hosts:
+                with suppress(KeyError):
+                    return self._hosts[host].device(own_name)
+        raise NotFound(f"no device {name!r:.80} here; there are: {', '.join(self.names()) or 'none'}")
 
     @exposed(access="read")
     def describe(self, name: str | None = None) -> dict[str, Any]:
-        """Without a name: `{device: {driver, doc, state, waiting}}`. With one: the same for it, with its `members`.
+        """Without a name: `{device: {name, driver, doc, state, waiting}}`. With one: the same for it, with its
+        `members`.
 
-        A member is `{name, kind, signature, doc, unit, access, settable}`. Nothing is asked of the hardware.
+        A member is `{name, kind, signature, doc, unit, access, settable}`. Nothing is asked of the hardware. What
+        belongs to an instrument host has its name as `host`. While that can't be reached, the state is `unavailable`,
+        `since` says since when, and `problem` why; a host of which no device is known then stands for itself.
         """
+        for host in self._hosts.values():
+            host.refresh()
         if name is None:
-            return {each: self._summary(each) for each in self._devices}
+            summaries = {each: _summary(each, device) for each, device in self._devices.items()}
+            summaries |= {host.name: _host_summary(host) for host in self._hosts.values() if not host.devices}
+            return summaries | {each: _bridged_summary(device) for each, device in self._bridged().items()}
+        if type(name) is str and name in self._hosts:
+            host = self._hosts[name]
+            return {**_host_summary(host), "members": _members(host.node)}
         device = self.device(name)
-        members = [_member(row) for row in sorted(exposure_table(device).values(), key=lambda row: row.name)]
-        return {**self._summary(name), "members": members}
+        summary = _bridged_summary(device) if isinstance(device, BridgedDevice) else _summary(name, device)
+        return {**summary, "members": _members(device)}
 
-    def _summary(self, name: str) -> dict[str, Any]:
-        device = self._devices[name]
-        return {
-            "name": name,
-            "driver": type(device).__name__,
-            "doc": _first_line(type(device).__doc__),
-            "state": str(getattr(device, "state", "open")),
-            "waiting": device.gateway_lane.waiting,
-        }
+    def _bridged(self) -> dict[str, BridgedDevice]:
+        return {device.name: device for host in self._hosts.values() for device in host.devices.values()}
+
+
+def _summary(name: str, device: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "driver": type(device).__name__,
+        "doc": _first_line(type(device).__doc__),
+        "state": str(getattr(device, "state", "open")),
+        "waiting": device.gateway_lane.waiting,
+    }
+
+
+def _bridged_summary(device: BridgedDevice) -> dict[str, Any]:
+    absence = device.absence()
+    return {
+        "name": device.name,
+        "driver": device.summary.driver,
+        "doc": device.summary.doc,
+        "state": AWAY if absence else device.summary.state,
+        "waiting": device.gateway_lane.waiting + device.summary.waiting,
+        "host": device.host.name,
+        **absence,
+    }
+
+
+def _host_summary(host: Host) -> dict[str, Any]:
+    absence = host.absence()
+    return {
+        "name": host.name,
+        "driver": "Host",
+        "doc": f"Instrument host at {host.url}.",
+        "state": AWAY if absence else "open",
+        "waiting": 0,
+        "host": host.name,
+        **absence,
+    }
+
+
+def _members(obj: Any) -> list[dict[str, Any]]:
+    return [_member(row) for row in sorted(exposure_table(obj).values(), key=lambda row: row.name)]
+
+
+def _host_row(host: Host) -> Exposure:
+    doc = f"The devices of the instrument host {host.name}."
+    return replace(row_of(host.name, Kind.PROPERTY, signature="-> Host", doc=doc), attribute=host.name, fixed=True)
 
 
 def _row(name: str, device: Any) -> Exposure:
@@ -86,12 +151,13 @@ def _row(name: str, device: Any) -> Exposure:
         unit=None,
         access=Access.READ,
         settable=False,
+        fixed=True,
     )
 
 
 def _member(row: Exposure) -> dict[str, Any]:
     fields = asdict(row)
-    del fields["attribute"]
+    del fields["attribute"], fields["fixed"]
     return {**fields, "kind": row.kind.value, "access": row.access.value}
 
 

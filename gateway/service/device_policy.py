@@ -17,7 +17,7 @@ from gateway.errors import AccessDenied
 from gateway.limits import Limits
 from gateway.protocol.brine import dumpable
 from gateway.protocol.copies import degrade
-from gateway.protocol.netref import IdPack, Methods, Netref
+from gateway.protocol.netref import FIXED_ATTRIBUTE, IdPack, Methods, Netref
 from gateway.service.exposure import Exposable, Exposure, Kind, exposed, exposure_table
 from gateway.service.policy import Policy, bounded_items, raise_locally
 
@@ -39,6 +39,10 @@ class ItemStream(Exposable):
 
     def __init__(self, items: Iterator[Any]) -> None:
         self._items = items
+
+    def block(self, count: int, limits: Limits) -> tuple[Any, ...]:
+        """The next items for one reply, at most `count`; none at the end."""
+        return bounded_items(self._items, count, limits)
 
     @exposed(access="read")
     def __iter__(self) -> ItemStream:
@@ -123,6 +127,8 @@ class DevicePolicy(Policy):
         self._limits = limits
         self.peer_takes_copies = False
         """Set once the peer said in HELLO that it understands containers by value."""
+        self.peer_knows_fixed = False
+        """Set once the peer said in HELLO that it understands fixed attributes."""
 
     def get(self, obj: Any, name: str) -> Any:
         exposure = _find(obj, name)
@@ -140,9 +146,12 @@ class DevicePolicy(Policy):
         _deny(obj, name, "delete")
 
     def call(self, obj: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if type(obj) is not Member:
+        if type(obj) is Member:
+            return getattr(obj.target, obj.exposure.attribute)(*args, **kwargs)
+        exposure = _table(obj).get("__call__")
+        if exposure is None:
             _deny(obj, "__call__", "call")
-        return getattr(obj.target, obj.exposure.attribute)(*args, **kwargs)
+        return getattr(obj, exposure.attribute)(*args, **kwargs)
 
     def call_attr(self, obj: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if type(obj) is Member and name == "__call__":
@@ -172,15 +181,20 @@ class DevicePolicy(Policy):
     def methods(self, obj: Any) -> Methods:
         if type(obj) is Member:
             return (("__call__", _documentation(obj.exposure)),)
-        return tuple((row.name, _documentation(row)) for row in _table(obj).values() if row.kind is not Kind.PROPERTY)
+        rows = _table(obj).values()
+        methods: Methods = tuple((row.name, _documentation(row)) for row in rows if row.kind is not Kind.PROPERTY)
+        if not self.peer_knows_fixed:
+            return methods
+        fixed: Any = tuple((row.name, _documentation(row), FIXED_ATTRIBUTE) for row in rows if row.fixed)
+        return methods + fixed  # type: ignore[no-any-return]
 
     def pickled(self, obj: Any, protocol: int) -> bytes:
         _deny(obj, "__reduce_ex__", "call")
 
     def take(self, obj: Any, count: int) -> tuple[Any, ...]:
-        if type(obj) is not ItemStream:
+        if not issubclass(type(obj), ItemStream):
             _deny(obj, "__next__", "call")
-        return bounded_items(obj._items, count, self._limits)
+        return obj.block(count, self._limits)  # type: ignore[no-any-return]
 
     def slice_of(self, obj: Any, attempt: str, fallback: str, bounds: slice, args: tuple[Any, ...]) -> Any:
         _deny(obj, attempt, "call")

@@ -23,6 +23,7 @@ from gateway.protocol.constants import Handler
 from gateway.protocol.messages import UNBOUND
 from gateway.protocol.netref import Netref
 from gateway.protocol.peer import DEVICE_PROFILE, FEATURES, SMALL, VERSION, Peer, Request
+from gateway.protocol.vinegar import is_remote
 from gateway.protocol.weight import weight
 from gateway.service.device_policy import DevicePolicy
 from gateway.service.handlers import handle
@@ -295,7 +296,7 @@ class Calls:
         text = None
         if self._policy.shows_traceback() and type(error) is not StopIteration:
             text = format_traceback(error)
-        if self._strict and not isinstance(error, GatewayError | StopIteration):
+        if self._strict and not isinstance(error, GatewayError | StopIteration) and not is_remote(error):
             error = _without_details(error)
         return self._peer.fault(request.seq, error, text, self._threads(request))
 

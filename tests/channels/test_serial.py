@@ -34,13 +34,13 @@ def port_of(channel: Any) -> int:
 
 @pytest.fixture
 def client(line: Any) -> Iterator[Channel]:
-    with closing(open_channel(f"serial://{line.left}")) as channel:
+    with closing(open_channel(f"serial://{line.left}?framing=raw")) as channel:
         yield channel
 
 
 @pytest.fixture
 def listener(line: Any) -> Iterator[Listener]:
-    with closing(listen(f"serial://{line.right}")) as listener:
+    with closing(listen(f"serial://{line.right}?framing=raw")) as listener:
         yield listener
 
 
@@ -76,7 +76,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 def test_the_port_is_raw_and_has_its_speed(line: Any) -> None:
-    with closing(open_channel(f"serial://{line.left}?baudrate=921600&stopbits=2&rtscts=1")) as channel:
+    with closing(open_channel(f"serial://{line.left}?framing=raw&baudrate=921600&stopbits=2&rtscts=1")) as channel:
         iflag, oflag, cflag, lflag, _, speed, cc = termios.tcgetattr(port_of(channel))
         assert not iflag & (termios.BRKINT | termios.ICRNL | termios.INLCR | termios.IXON | termios.ISTRIP)
         assert not oflag & termios.OPOST
@@ -89,7 +89,7 @@ def test_the_port_is_raw_and_has_its_speed(line: Any) -> None:
 
 def test_every_byte_value_passes(client: Channel, far_end: int, line: Any) -> None:
     every = bytes(range(256))
-    with closing(open_channel(f"serial://{line.right}")) as other:
+    with closing(open_channel(f"serial://{line.right}?framing=raw")) as other:
         client.send(every)
         assert other.recv() == every
         other.send(every[::-1])
@@ -100,14 +100,14 @@ def test_every_byte_value_passes(client: Channel, far_end: int, line: Any) -> No
     ("query", "deflated"),
     [
         ("", True),
-        ("?baudrate=1000000", True),
-        ("?baudrate=1152000", False),
-        ("?compress=no", False),
-        ("?baudrate=3000000&compress=yes", True),
+        ("&baudrate=1000000", True),
+        ("&baudrate=1152000", False),
+        ("&compress=no", False),
+        ("&baudrate=3000000&compress=yes", True),
     ],
 )
 def test_slow_lines_carry_deflated_frames(line: Any, query: str, deflated: bool) -> None:
-    with closing(open_channel(f"serial://{line.left}{query}")) as channel:
+    with closing(open_channel(f"serial://{line.left}?framing=raw{query}")) as channel:
         fd = os.open(line.right, os.O_RDWR | os.O_NOCTTY)
         channel.send(bytes(1000))
         assert select.select([fd], [], [], 5.0)[0]
@@ -118,7 +118,7 @@ def test_slow_lines_carry_deflated_frames(line: Any, query: str, deflated: bool)
 def test_what_was_received_before_opening_is_thrown_away(line: Any) -> None:
     fd = os.open(line.right, os.O_RDWR | os.O_NOCTTY)
     os.write(fd, b"the rest of an answer")
-    with closing(open_channel(f"serial://{line.left}")) as channel:
+    with closing(open_channel(f"serial://{line.left}?framing=raw")) as channel:
         assert not channel.poll(0.05)
         os.write(fd, frame(b"new", LIMITS))
         assert channel.recv() == b"new"
@@ -140,7 +140,7 @@ def test_an_answer_to_the_last_client_that_still_comes_in_is_thrown_away(line: A
     thread = threading.Thread(target=go_on_sending)
     thread.start()
     begun.wait(5)
-    with closing(open_channel(f"serial://{line.left}")) as channel:
+    with closing(open_channel(f"serial://{line.left}?framing=raw")) as channel:
         assert not thread.is_alive()
         assert not channel.poll(0.05)
     thread.join(5)
@@ -148,7 +148,7 @@ def test_an_answer_to_the_last_client_that_still_comes_in_is_thrown_away(line: A
 
 
 def test_a_line_that_is_never_quiet_is_opened_all_the_same(line: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.channels.serial.QUIET_S", 5.0)
+    monkeypatch.setattr("gateway.channels.ports.QUIET_S", 5.0)
     fd = os.open(line.right, os.O_RDWR | os.O_NOCTTY)
     stop = threading.Event()
 
@@ -160,7 +160,7 @@ def test_a_line_that_is_never_quiet_is_opened_all_the_same(line: Any, monkeypatc
     thread.start()
     try:
         before = monotonic()
-        open_channel(f"serial://{line.left}", timeout=0.3).close()
+        open_channel(f"serial://{line.left}?framing=raw", timeout=0.3).close()
         assert 0.25 < monotonic() - before < 3
     finally:
         stop.set()
@@ -170,22 +170,22 @@ def test_a_line_that_is_never_quiet_is_opened_all_the_same(line: Any, monkeypatc
 
 def test_a_port_is_open_once(client: Channel, line: Any) -> None:
     with pytest.raises(LinkDown, match="another program has the port open"):
-        open_channel(f"serial://{line.left}")
+        open_channel(f"serial://{line.left}?framing=raw")
     client.close()
-    open_channel(f"serial://{line.left}").close()
+    open_channel(f"serial://{line.left}?framing=raw").close()
 
 
 def test_a_port_that_is_not_there_says_so(tmp_path: Path) -> None:
     with pytest.raises(LinkDown, match="there is no such port; is it plugged in"):
-        open_channel(f"serial://{tmp_path}/ttyUSB9")
+        open_channel(f"serial://{tmp_path}/ttyUSB9?framing=raw")
     with pytest.raises(LinkDown, match="there is no such port"):
-        listen(f"serial://{tmp_path}/ttyUSB9")
+        listen(f"serial://{tmp_path}/ttyUSB9?framing=raw")
 
 
 def test_a_file_that_is_no_port_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(ConfigError, match="is no serial port"):
-        open_channel(f"serial://{tmp_path}/file")
+        open_channel(f"serial://{tmp_path}/file?framing=raw")
 
 
 def cause(text: str, error: Exception) -> Exception:
@@ -220,7 +220,7 @@ def test_every_way_in_which_opening_fails_becomes_one_error_that_names_the_port(
 
     monkeypatch.setattr(Serial, "open", fail)
     with pytest.raises(kind, match=f"^/dev/ttyUSB0.*{message}"):
-        open_channel("serial:///dev/ttyUSB0")
+        open_channel("serial:///dev/ttyUSB0?framing=raw")
 
 
 # ------------------------------------------------------------------------------------------------- closing, unplugging
@@ -234,7 +234,7 @@ def test_closing_waits_for_nothing(client: Channel) -> None:
 
 
 def test_the_last_message_arrives_though_the_port_is_closed_at_once(client: Channel, far_end: int, line: Any) -> None:
-    with closing(open_channel(f"serial://{line.right}")) as other:
+    with closing(open_channel(f"serial://{line.right}?framing=raw")) as other:
         client.send(CLOSE_MESSAGE)
         client.close()
         assert other.recv_within(5) == CLOSE_MESSAGE
@@ -274,9 +274,9 @@ def test_a_replugged_port_is_opened_anew(client: Channel, line: Any) -> None:
     line.unplug()
     client.close()
     with pytest.raises(LinkDown, match="is it plugged in"):
-        open_channel(f"serial://{line.left}")
+        open_channel(f"serial://{line.left}?framing=raw")
     line.plug()
-    open_channel(f"serial://{line.left}").close()
+    open_channel(f"serial://{line.left}?framing=raw").close()
 
 
 # ------------------------------------------------------------------------------------------------------------- serving
@@ -308,7 +308,7 @@ def test_there_is_one_channel_at_a_time(listener: Listener, client: Channel) -> 
 
 def test_after_close_the_next_client_is_served_on_the_same_port(listener: Listener, line: Any) -> None:
     for round_ in (b"1", b"2", b"3"):
-        with closing(open_channel(f"serial://{line.left}")) as client:
+        with closing(open_channel(f"serial://{line.left}?framing=raw")) as client:
             client.send(round_)
             with closing(accept(listener)) as served:
                 assert served.recv() == round_
@@ -377,7 +377,7 @@ def test_a_client_that_dies_within_a_frame_is_noticed_and_the_next_one_served(
     monkeypatch.setattr("gateway.channels.serial_listener.QUIET_S", 0.0)
     limits = replace(LIMITS, progress_s=0.1)
     fd = os.open(line.left, os.O_RDWR | os.O_NOCTTY)
-    with closing(listen(f"serial://{line.right}", limits=limits)) as listener:
+    with closing(listen(f"serial://{line.right}?framing=raw", limits=limits)) as listener:
         os.write(fd, frame(b"never finished", LIMITS)[:9])
         served = accept(listener)
         if found_by == "its reader":
@@ -397,18 +397,18 @@ def test_a_client_that_died_between_messages_leaves_a_channel_that_the_next_one_
     listener: Listener, line: Any
 ) -> None:
     # Nothing tells the serving side: that is what a tty is like.
-    first = open_channel(f"serial://{line.left}")
+    first = open_channel(f"serial://{line.left}?framing=raw")
     first.send(b"first")
     with closing(accept(listener)) as served:
         assert served.recv() == b"first"
         first.close()
-        with closing(open_channel(f"serial://{line.left}")) as second:
+        with closing(open_channel(f"serial://{line.left}?framing=raw")) as second:
             second.send(b"second")
             assert served.recv() == b"second"
 
 
 def test_an_unplugged_port_is_served_again_after_replugging(listener: Listener, line: Any) -> None:
-    with closing(open_channel(f"serial://{line.left}")) as client:
+    with closing(open_channel(f"serial://{line.left}?framing=raw")) as client:
         client.send(b"x")
         served = accept(listener)
         assert served.recv() == b"x"
@@ -418,42 +418,58 @@ def test_an_unplugged_port_is_served_again_after_replugging(listener: Listener, 
         served.close()
     assert select.select([listener.fileno()], [], [], 5.0)[0]
     assert listener.accept() is None
-    assert listener.retry_after_s > 0
     assert not select.select([listener.fileno()], [], [], 0.02)[0]  # a loop would be busy otherwise
     assert listener.accept() is None
     line.plug()
-    wait_for(lambda: listener.accept() is None and listener.retry_after_s == 0.0)
-    with closing(open_channel(f"serial://{line.left}")) as client:
+    wait_for(lambda: not is_looking_for_its_port())
+    with closing(open_channel(f"serial://{line.left}?framing=raw")) as client:
         client.send(b"back")
         with closing(accept(listener)) as served:
             assert served.recv() == b"back"
+
+
+def is_looking_for_its_port() -> bool:
+    return any(thread.name.startswith("reopen serial:") for thread in threading.enumerate())
 
 
 def test_an_unplugged_idle_port_is_noticed_and_served_again(listener: Listener, line: Any) -> None:
     line.unplug()
     assert select.select([listener.fileno()], [], [], 5.0)[0]
     assert listener.accept() is None
-    assert listener.retry_after_s > 0
+    assert is_looking_for_its_port()
     line.plug()
-    wait_for(lambda: listener.accept() is None and listener.retry_after_s == 0.0)
+    wait_for(lambda: not is_looking_for_its_port())
+    with closing(open_channel(f"serial://{line.left}?framing=raw")) as client:
+        client.send(b"back")
+        with closing(accept(listener)) as served:
+            assert served.recv() == b"back"
+
+
+def test_a_listener_that_is_closed_does_not_look_for_its_port_any_more(listener: Listener, line: Any) -> None:
+    line.unplug()
+    assert select.select([listener.fileno()], [], [], 5.0)[0]
+    assert listener.accept() is None
+    assert is_looking_for_its_port()
+    listener.close()
+    wait_for(lambda: not is_looking_for_its_port())
 
 
 def test_the_listener_keeps_the_port_to_itself(listener: Listener, line: Any) -> None:
     with pytest.raises(LinkDown, match="another program has the port open"):
-        open_channel(f"serial://{line.right}")
+        open_channel(f"serial://{line.right}?framing=raw")
 
 
 def test_a_serial_listener_is_local_and_counts_its_clients_by_port(listener: Listener, line: Any) -> None:
     assert listener.local_only
-    assert listener.url == f"serial://{line.right}"
-    with closing(open_channel(f"serial://{line.left}")) as client:
+    assert listener.url == f"serial://{line.right}?framing=raw"
+    with closing(open_channel(f"serial://{line.left}?framing=raw")) as client:
         client.send(b"x")
         with closing(accept(listener)) as served:
             assert listener.peer_host(served) == str(line.right)
 
 
 def test_closing_the_listener_leaves_the_live_channel(listener: Listener, line: Any) -> None:
-    with closing(open_channel(f"serial://{line.left}")) as client:
+    with closing(open_channel(f"serial://{line.left}?framing=raw")) as client:
         client.send(b"x")
         with closing(accept(listener)) as served:
             listener.close()
@@ -468,7 +484,7 @@ def test_closing_the_listener_leaves_the_live_channel(listener: Listener, line: 
 
 
 def test_the_lock_is_free_after_closing(line: Any) -> None:
-    listen(f"serial://{line.right}").close()
+    listen(f"serial://{line.right}?framing=raw").close()
     fd = os.open(line.right, os.O_RDWR | os.O_NOCTTY)
     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.close(fd)

@@ -9,11 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.channels import is_url, listen, open_channel, parse_url, redacted, tcp_url
+from gateway.channels.line import link_config
+from gateway.channels.port_names import Wanted
 from gateway.channels.serial import SerialOptions
 from gateway.channels.ssh import SshOptions
 from gateway.channels.unix import UnixOptions
 from gateway.channels.url import MAX_URL, SCHEMES
 from gateway.errors import ConfigError
+from gateway.limits import Limits
+from gateway.link.config import LinkConfig
 
 
 @pytest.mark.parametrize(
@@ -63,6 +67,31 @@ def test_serial_urls_give_typed_options() -> None:
     )
 
 
+def test_a_line_that_is_kept_is_none() -> None:
+    options = parse_url("serial:///dev/ttyUSB0?dtr=keep&rts=KEEP&dtr_at_close=on&rts_at_close=keep").options
+    assert (options.dtr, options.rts, options.dtr_at_close, options.rts_at_close) == (None, None, True, None)
+
+
+def test_a_port_may_be_named_by_what_is_behind_it() -> None:
+    parsed = parse_url("serial://?serial_number=A50285BI&vid=0403&pid=0x6001")
+    assert (parsed.path, parsed.options.wanted) == ("", Wanted("A50285BI", 0x0403, 0x6001))
+
+
+@pytest.mark.parametrize(("written", "bits"), [("off", 0), ("0", 0), ("on", 15), ("1", 15), ("9", 9), ("15", 15)])
+def test_the_links_options_are_numbers(written: str, bits: int) -> None:
+    options = parse_url(f"serial:///dev/ttyUSB0?frame=64&window=1&streams=1&keepalive=0.5&deflate={written}").options
+    config = link_config(options, Limits(), initiator=True, line_rate=None)
+    assert (config.frame, config.window, config.streams, config.deflate) == (64, 1, 1, bits)
+    assert (config.keepalive_s, config.dead_s) == (0.5, 2.0)
+
+
+def test_a_url_that_says_nothing_of_the_link_leaves_it_as_it_is() -> None:
+    config = link_config(
+        parse_url("serial:///dev/ttyUSB0").options, Limits(frame=5), initiator=False, line_rate=11520.0
+    )
+    assert config == LinkConfig(initiator=False, message=5, line_rate=11520.0)
+
+
 def test_pipe_urls_keep_the_command_line() -> None:
     assert parse_url("pipe:gateway stdio --bench 'my demo'?x=1").path == "gateway stdio --bench 'my demo'?x=1"
 
@@ -73,7 +102,7 @@ def test_pipe_urls_keep_the_command_line() -> None:
         ("", "write one like tcp://host:18871"),
         ("bench3", "write one like tcp://host:18871"),
         ("bench3:18871", "write tcp://bench3:18871"),
-        ("tpc://bench3", "did you mean 'tcp'? known: tcp, unix, pipe, ssh, serial"),
+        ("tpc://bench3", "did you mean 'tcp'? known: tcp, unix, pipe, ssh, serial, rfc2217, socket"),
         ("http://bench3", "unknown scheme"),
         ("tcp:bench3", "after tcp: comes //"),
         ("tcp://bench3:http", "a port is a whole number from 0 to 65535"),
@@ -117,11 +146,31 @@ def test_pipe_urls_keep_the_command_line() -> None:
         ("serial:///dev/ttyUSB0?baud=9600", "unknown option 'baud'; did you mean 'baudrate'?"),
         ("serial:///dev/ttyUSB0?baudrate=fast", "option baudrate must be a whole number from 50 to 12000000"),
         ("serial:///dev/ttyUSB0?baudrate=49", "option baudrate must be"),
-        ("serial:///dev/ttyUSB0?framing=link", "framing=link is not in this version"),
+        ("serial:///dev/ttyUSB0?framing=hdlc", "option framing must be link or raw"),
+        ("serial://?framing=raw", "names no port"),
+        ("serial:///dev/ttyUSB0?serial_number=A50285BI", "not both"),
+        ("serial://?vid=usb", "option vid must be up to four hexadecimal digits"),
+        ("serial://?pid=10403", "option pid must be up to four hexadecimal digits"),
+        ("serial:///dev/ttyUSB0?dtr=maybe", "option dtr must be on or off or keep"),
+        ("serial:///dev/ttyUSB0?framing=raw&window=4&deflate=off", "window, deflate belong to framing=link"),
+        ("serial:///dev/ttyUSB0?compress=on", "the link has deflate=on or off"),
+        ("serial:///dev/ttyUSB0?frame=8", "option frame must be a whole number from 16 to 4096"),
+        ("serial:///dev/ttyUSB0?window=128", "option window must be a whole number from 1 to 127"),
+        ("serial:///dev/ttyUSB0?streams=0", "option streams must be a whole number from 1 to 128"),
+        ("serial:///dev/ttyUSB0?deflate=16", "option deflate must be a whole number from 9 to 15"),
+        ("serial:///dev/ttyUSB0?deflate=much", "option deflate must be on or off or a whole number from 9 to 15"),
+        ("serial:///dev/ttyUSB0?keepalive=0.05", "option keepalive must be a number of seconds from 0.1 to 600"),
+        ("serial:///dev/ttyUSB0?keepalive=1e1", "option keepalive must be"),
+        ("serial:///dev/ttyUSB0?keepalive=.", "option keepalive must be"),
+        ("serial:///dev/ttyUSB0?xonxoff=1&rtscts=1", "one flow control is enough"),
+        ("socket://10.0.0.7", "needs the device server's host and port"),
+        ("rfc2217://:2217", "needs the device server's host and port"),
+        ("socket://10.0.0.7:4001?dtr=off", "unknown option 'dtr'"),
+        ("rfc2217://10.0.0.7:2217?bytesize=7", "need bytesize=8"),
         ("serial:///dev/ttyUSB0?bytesize=7", "need bytesize=8"),
         ("serial:///dev/ttyUSB0?parity=odder", "option parity must be none or even or odd"),
         ("serial:///dev/ttyUSB0?stopbits=3", "option stopbits must be"),
-        ("serial:///dev/ttyUSB0?xonxoff=1", "use rtscts"),
+        ("serial:///dev/ttyUSB0?framing=raw&xonxoff=1", "use rtscts"),
     ],
 )
 def test_a_wrong_url_says_in_one_line_what_to_write_instead(url: str, wants: str) -> None:
@@ -138,6 +187,8 @@ def test_every_scheme_has_its_module() -> None:
         "pipe": "pipe:x",
         "ssh": "ssh://h",
         "serial": "serial:///dev/x",
+        "rfc2217": "rfc2217://h:1",
+        "socket": "socket://h:1",
     }
     assert set(samples) == set(SCHEMES)
     assert [parse_url(url).scheme for url in samples.values()] == list(samples)

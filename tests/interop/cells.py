@@ -200,8 +200,8 @@ def run_serial(cell: Cell, scratch: Path, results: Results) -> None:
     for session in ([*names, CLOSE_BY_THE_CLIENT], [CLOSE_BY_THE_SERVER]):
         with (
             PtyPair() as line,
-            started("server", cell.server, f"serial://{line.right}", scratch) as server,
-            started("client", cell.client, f"serial://{line.left}", scratch) as client,
+            started("server", cell.server, f"serial://{line.right}?framing=raw", scratch) as server,
+            started("client", cell.client, f"serial://{line.left}?framing=raw", scratch) as client,
         ):
             for name in session:
                 run_case(name, client, results)

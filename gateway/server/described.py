@@ -1,0 +1,129 @@
+"""What an instrument host says about its devices, checked: a host may be broken, hostile, or of another version.
+
+A device whose description can't be used is left out, and the log says why. Texts are cut, and made of characters that a
+terminal can show. The names follow the rules of the config.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
+
+from gateway.config import name_problem
+from gateway.errors import ProtocolError
+from gateway.limits import Limits
+from gateway.service.exposure import Access, Exposure, Kind
+
+_log: Final = logging.getLogger(__name__)
+
+MAX_DEVICES: Final = 64
+MAX_MEMBERS: Final = 256
+MAX_DOC: Final = 4000
+MAX_LINE: Final = 400
+MAX_UNIT: Final = 40
+MAX_WAITING: Final = 1_000_000
+_KINDS: Final = frozenset(kind.value for kind in Kind)
+_ACCESSES: Final = frozenset(access.value for access in Access)
+
+READ: Final = "read:"
+CALL: Final = "call:"
+"""What the attribute of a relayed member begins with: no attribute of an object of ours can have such a name, so
+whatever a host calls its members, none of ours is reached by it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One device of a host, without its members."""
+
+    name: str
+    driver: str
+    doc: str
+    state: str
+    waiting: int
+
+
+def summaries(said: Any, host: str) -> dict[str, Summary]:
+    """The devices in a host's `describe()`, by name. Raises ProtocolError where it is no description at all."""
+    if type(said) is not dict or len(said) > MAX_DEVICES:
+        raise ProtocolError(f"{host} does not describe its devices as a table of at most {MAX_DEVICES}")
+    found: dict[str, Summary] = {}
+    for name, row in said.items():
+        problem = _problem(name, row)
+        if problem:
+            _log.warning("a device of %s can't be served: %s", host, problem)
+        else:
+            found[name] = _summary(name, row)
+    return found
+
+
+def members(said: Any, limits: Limits) -> Mapping[str, Exposure]:
+    """The exposure table in a host's `describe(name)`. Raises ProtocolError for one that can't be used."""
+    listed = said.get("members") if type(said) is dict else None
+    if type(listed) is not list or len(listed) > MAX_MEMBERS:
+        raise ProtocolError(f"its members are no list of at most {MAX_MEMBERS}")
+    rows: dict[str, Exposure] = {}
+    for member in listed:
+        row = _row(member, limits)
+        rows[row.name] = row
+    return MappingProxyType(rows)
+
+
+def row_of(name: str, kind: Kind, *, signature: str = "", doc: str = "", settable: bool = False) -> Exposure:
+    """A row for a member of an object that is elsewhere; who may do what there, its owner decides."""
+    access = Access.READ if kind is Kind.PROPERTY else Access.CONTROL
+    return Exposure(name, _attribute(name, kind), kind, signature, doc, None, access, settable)
+
+
+def text(value: Any, most: int) -> str:
+    """A text of a host for people: cut, and without what a terminal would obey."""
+    if type(value) is not str:
+        return ""
+    return "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in value[:most])
+
+
+def line(value: Any, most: int = MAX_LINE) -> str:
+    """The same in one line."""
+    return " ".join(text(value, most).split())
+
+
+def _problem(name: Any, row: Any) -> str:
+    if type(name) is not str or type(row) is not dict:
+        return "it is not described by a name and a table"
+    return name_problem(name)
+
+
+def _summary(name: str, row: dict[Any, Any]) -> Summary:
+    driver, waiting = line(row.get("driver"), 80), row.get("waiting")
+    return Summary(
+        name=name,
+        driver=driver if driver.isidentifier() else "Device",
+        doc=line(row.get("doc")),
+        state=line(row.get("state"), 40) or "open",
+        waiting=waiting if type(waiting) is int and 0 <= waiting <= MAX_WAITING else 0,
+    )
+
+
+def _row(said: Any, limits: Limits) -> Exposure:
+    fields = said if type(said) is dict else {}
+    name, kind, access = (fields.get(key) for key in ("name", "kind", "access"))
+    if type(name) is not str or not name.isidentifier() or len(name) > limits.name:
+        raise ProtocolError("one of its members has no name, or one that is none")
+    if type(kind) is not str or kind not in _KINDS or type(access) is not str or access not in _ACCESSES:
+        raise ProtocolError(f"its member {name} is of a kind, or needs an access, that this gateway doesn't know")
+    return Exposure(
+        name=name,
+        attribute=_attribute(name, Kind(kind)),
+        kind=Kind(kind),
+        signature=line(fields.get("signature")),
+        doc=text(fields.get("doc"), MAX_DOC),
+        unit=line(fields.get("unit"), MAX_UNIT) or None,
+        access=Access(access),
+        settable=fields.get("settable") is True and kind == Kind.PROPERTY,
+    )
+
+
+def _attribute(name: str, kind: Kind) -> str:
+    return (READ if kind is Kind.PROPERTY else CALL) + name
