@@ -232,7 +232,7 @@ class Reactor:
         self._dispatched.discard(conn)
         linger_s = self._linger.get(conn, 0.0)
         conn.serve_burst(linger_s)
-        if linger_s == 0.0 and not conn.closed:
+        if not conn.closed:  # watched at once: the next request may come before the next tick
             self._change(lambda: self._watch(conn))
 
     def _drop(self, conn: Connection) -> None:
