@@ -9,7 +9,7 @@ from collections import deque
 from typing import Any
 
 from gateway.channels.base import Channel
-from gateway.channels.line import link_config, random_nonce
+from gateway.channels.line_options import link_config, random_nonce
 from gateway.channels.link_channel import LinkChannel
 from gateway.channels.link_driver import OPEN_S, LinkDriver
 from gateway.channels.link_trunk import line_name

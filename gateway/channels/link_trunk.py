@@ -6,7 +6,7 @@ from time import monotonic
 from typing import Any
 
 from gateway.channels.base import Channel
-from gateway.channels.line import link_config, random_nonce
+from gateway.channels.line_options import link_config, random_nonce
 from gateway.channels.link_channel import LinkChannel
 from gateway.channels.link_driver import LinkDriver
 from gateway.channels.ports import OpenPort

@@ -18,7 +18,8 @@ from typing import Final
 from serial import rfc2217
 
 from gateway.channels.base import Channel
-from gateway.channels.line import PortOptions, check_port_options, connect_line, level, line_trunk, listen_line
+from gateway.channels.line import connect_line, line_trunk, listen_line
+from gateway.channels.line_options import PortOptions, check_port_options, level
 from gateway.channels.listener import Listener
 from gateway.channels.ports import CHUNK, LineKeeper, Port, PortSettings, SocketPort
 from gateway.channels.socket_port import check_place, connection_error, is_here

@@ -16,7 +16,8 @@ from functools import partial
 from typing import Final
 
 from gateway.channels.base import Channel
-from gateway.channels.line import PortOptions, check_port_options, connect_line, line_trunk, listen_line
+from gateway.channels.line import connect_line, line_trunk, listen_line
+from gateway.channels.line_options import PortOptions, check_port_options
 from gateway.channels.listener import Listener
 from gateway.channels.port_names import Wanted, find_port
 from gateway.channels.ports import Port, open_tty

@@ -19,9 +19,9 @@ from time import monotonic
 from typing import Any, Final
 
 from gateway.channels.base import Channel
-from gateway.channels.line import SerialStream
 from gateway.channels.listener import Listener, Pause
 from gateway.channels.ports import OpenPort, Port, discard_input
+from gateway.channels.serial_stream import SerialStream
 from gateway.channels.stream import StreamChannel
 from gateway.channels.url import ChannelUrl
 from gateway.errors import GatewayError, LinkDown, ProtocolError

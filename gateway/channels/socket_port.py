@@ -16,7 +16,8 @@ from typing import Any, Final
 
 from gateway.channels import tcp
 from gateway.channels.base import Channel
-from gateway.channels.line import LineOptions, check_framing, connect_line, line_trunk, listen_line
+from gateway.channels.line import connect_line, line_trunk, listen_line
+from gateway.channels.line_options import LineOptions, check_framing
 from gateway.channels.listener import Listener
 from gateway.channels.ports import Port, SocketPort
 from gateway.channels.trunk import Trunk

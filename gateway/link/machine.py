@@ -68,6 +68,8 @@ class _Session:
         self.tx = SendWindow(peer.window)
         self.rx = ReceiveWindow(config.window)
         self.rtt = RoundTrip(first_timeout_s)
+        self.patient_until = -math.inf
+        """No frame counts as late before."""
         self.streams = Streams(most=peer.streams, deflate=peer.deflate, limit=config.message)
         self.unacknowledged = 0
         # Whoever takes a frame at a time has room to send one at a time, most likely: it must not wait for us.
@@ -441,7 +443,7 @@ class Link:
                     times.append(self._line_free_at - self._ahead_s)
                 oldest = tx.oldest
                 if oldest is not None:
-                    times.append(oldest.leaves_at + session.rtt.timeout_s)
+                    times.append(self._timeout_at(session, oldest))
         return min(times) if times else None
 
     def wait(self, now: float) -> float | None:
@@ -473,13 +475,18 @@ class Link:
             self._go_down(Cause.SILENT, f"the peer was silent for {self.config.dead_s:g} s", now)
             return
         oldest = session.tx.oldest if session.tx.room else None
-        if oldest is not None and now >= oldest.leaves_at + session.rtt.timeout_s:
+        if oldest is not None and now >= self._timeout_at(session, oldest):
+            session.patient_until = now + session.rtt.timeout_s
             session.tx.expire(oldest)
             session.rtt.back_off()
         if now >= self._poll_time(session):
             session.polled_at = now
             session.poll_due = True
             self._acknowledge_now(session)
+
+    def _timeout_at(self, session: _Session, oldest: InFlight) -> float:
+        """When the frame that was sent first counts as lost. After one timeout the others get as long again."""
+        return max(oldest.leaves_at + session.rtt.timeout_s, session.patient_until)
 
     def _measure(self, now: float) -> None:
         elapsed_s = now - self._period_at

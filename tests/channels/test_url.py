@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.channels import is_url, listen, open_channel, parse_url, redacted, tcp_url
-from gateway.channels.line import link_config
+from gateway.channels.line_options import link_config
 from gateway.channels.port_names import Wanted
 from gateway.channels.serial import SerialOptions
 from gateway.channels.ssh import SshOptions
