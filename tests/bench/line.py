@@ -241,6 +241,30 @@ def noise_row(seconds: float) -> list[Figure]:
     return figures
 
 
+def share_row(seconds: float) -> list[Figure]:
+    """A small call on one channel, while another one of the same line is kept full."""
+    baud, frame, window = 115200, 512, 16
+    with line("gateway", baud) as pair:
+        url = f"serial://{pair.wire.by_id(End.A)}?baudrate={baud}"
+        times = pair.client.ask(do="share", seconds=seconds, url=url)["times_s"]
+    window_s = window * frame * BITS / baud
+    worst, usual = max(times), median(times)
+    what = f"small call beside bulk, {baud} baud"
+    anchor = f"a window: {window_s:.3f} s"
+    return [
+        Figure(
+            "share",
+            f"{what}, the worst of {len(times)}",
+            f"{worst:.3f} s",
+            anchor,
+            worst / window_s,
+            "<= 1",
+            worst <= window_s,
+        ),
+        Figure("share", "  usually", f"{usual:.3f} s", anchor, usual / window_s, "", None),
+    ]
+
+
 def unplug_row(seconds: float) -> list[Figure]:
     lost, back = [], []
     for _ in range(max(3, round(seconds))):
@@ -286,6 +310,7 @@ ROWS: Final[dict[str, Callable[[float], list[Figure]]]] = {
     "call": call_row,
     "bytes": bytes_row,
     "noise": noise_row,
+    "share": share_row,
     "unplug": unplug_row,
 }
 

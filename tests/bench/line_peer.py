@@ -18,9 +18,11 @@ import sys
 import tty
 import zlib
 from collections.abc import Callable
+from threading import Event, Thread
 from time import monotonic, perf_counter, process_time, sleep
 from typing import Any, Final
 
+LOAD: Final = 32 * 1024
 REOPEN_S: Final = 0.02
 """How often a client tries to connect to a line that is away."""
 
@@ -155,6 +157,35 @@ def set_voltage(conn: Any, *, count: int) -> dict[str, Any]:
     return {}
 
 
+def share(conn: Any, *, seconds: float, url: str) -> dict[str, Any]:
+    """Round trips of small calls while another channel of the same line carries bulk."""
+    conn.close()
+    gateway, channels = importlib.import_module("gateway"), importlib.import_module("gateway.channels")
+    trunk = channels.open_trunk(url)
+    large, small = (gateway.connect_channel(trunk.open(10.0)).root.line for _ in range(2))
+    small.put(b"")
+    stop = Event()
+
+    def load() -> None:
+        while not stop.is_set():
+            large.put(random.randbytes(LOAD))
+
+    thread = Thread(target=load)
+    thread.start()
+    times = []
+    until = monotonic() + seconds
+    try:
+        while monotonic() < until:
+            sleep(random.uniform(0.0, 0.1))  # anywhere in the bulk
+            start = perf_counter()
+            small.put(b"")
+            times.append(perf_counter() - start)
+    finally:
+        stop.set()
+        thread.join()
+    return {"times_s": times}
+
+
 def until_lost(conn: Any, *, size: int) -> dict[str, Any]:
     """Call until it fails; when and how it did."""
     echo = conn.root.line.put
@@ -177,6 +208,7 @@ WORK: Final[dict[str, Callable[..., dict[str, Any]]]] = {
     "bulk": bulk,
     "calls": calls,
     "set_voltage": set_voltage,
+    "share": share,
     "until_lost": until_lost,
 }
 
