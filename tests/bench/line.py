@@ -220,25 +220,28 @@ def bytes_row(seconds: float) -> list[Figure]:
     return figures
 
 
-def noise_row(seconds: float) -> list[Figure]:
-    clean = goodput("gateway", 115200, seconds)
-    clean_rate = clean["bytes"] / clean["elapsed_s"]
-    figures = []
-    for chance, target in ((1e-4, 0.85), (1e-3, None)):
-        noisy = goodput("gateway", 115200, seconds, "", FaultPlan(seed=1, drop=chance / 2, flip=chance / 2))
-        rate = noisy["bytes"] / noisy["elapsed_s"]
-        figures.append(
-            Figure(
-                "noise",
-                f"bulk with 1 byte in {1 / chance:.0f} damaged, each message checked",
-                f"{rate:.0f} B/s",
-                f"clean: {clean_rate:.0f} B/s",
-                rate / clean_rate,
-                ">= 0.85" if target else "intact",
-                rate >= target * clean_rate if target else True,
+def noise_row(baud: int) -> Callable[[float], list[Figure]]:
+    def measure(seconds: float) -> list[Figure]:
+        clean = goodput("gateway", baud, seconds)
+        clean_rate = clean["bytes"] / clean["elapsed_s"]
+        figures = []
+        for chance, target in ((1e-4, 0.85), (1e-3, None)):
+            noisy = goodput("gateway", baud, seconds, "", FaultPlan(seed=1, drop=chance / 2, flip=chance / 2))
+            rate = noisy["bytes"] / noisy["elapsed_s"]
+            figures.append(
+                Figure(
+                    f"noise-{baud}",
+                    f"{baud} baud, 1 byte in {1 / chance:.0f} damaged, each message checked",
+                    f"{rate:.0f} B/s",
+                    f"clean: {clean_rate:.0f} B/s",
+                    rate / clean_rate,
+                    ">= 0.85" if target else "intact",
+                    rate >= target * clean_rate if target else True,
+                )
             )
-        )
-    return figures
+        return figures
+
+    return measure
 
 
 def share_row(seconds: float) -> list[Figure]:
@@ -309,7 +312,8 @@ ROWS: Final[dict[str, Callable[[float], list[Figure]]]] = {
     "bulk-921600-256": bulk_row(921600, 256),
     "call": call_row,
     "bytes": bytes_row,
-    "noise": noise_row,
+    "noise-115200": noise_row(115200),
+    "noise-921600": noise_row(921600),
     "share": share_row,
     "unplug": unplug_row,
 }
