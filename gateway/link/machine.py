@@ -550,8 +550,7 @@ class Link:
     def _data_frame(self, session: _Session, frame: InFlight) -> bytes:
         expected = session.rx.expected
         content = frames.data(frame.flags, frame.seq, expected, frame.stream, frame.payload)
-        if not session.ack_tells_more:
-            session.ack_at, session.unacknowledged = None, 0
+        session.ack_at, session.unacknowledged = None, 0
         return encode(content, session.sending.key(frame.seq, expected))
 
     def _ack_frame(self, session: _Session) -> bytes:
