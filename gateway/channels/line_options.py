@@ -27,6 +27,11 @@ SLOW_BAUD: Final = 1_000_000
 """Up to this speed deflating a frame takes less time than sending what it saves."""
 MIN_KEEPALIVE_S: Final = 0.1
 MAX_KEEPALIVE_S: Final = 600.0
+FRAME_S: Final = 0.05
+SMALL_FRAME: Final = 64
+LARGE_FRAME: Final = 512
+"""A frame takes about `FRAME_S` on the line, where the URL does not say otherwise, but has at least and at most these
+bytes."""
 DEAD_KEEPALIVES: Final = 4
 """A peer that was silent for so many times `keepalive` is gone."""
 
@@ -163,7 +168,15 @@ def link_config(options: LineOptions, limits: Limits, *, initiator: bool, line_r
     }
     if options.keepalive is not None:
         wanted |= {"keepalive_s": options.keepalive, "dead_s": DEAD_KEEPALIVES * options.keepalive}
-    return LinkConfig(initiator=initiator, message=limits.frame, line_rate=line_rate, **wanted)
+    if line_rate is not None and "frame" not in wanted:
+        wanted["frame"] = min(max(SMALL_FRAME, int(line_rate * FRAME_S)), LARGE_FRAME)
+    return LinkConfig(
+        initiator=initiator,
+        message=limits.frame,
+        begun=max(limits.frame, limits.in_flight_per_host),
+        line_rate=line_rate,
+        **wanted,
+    )
 
 
 def random_nonce() -> int:

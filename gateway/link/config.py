@@ -31,6 +31,8 @@ class LinkConfig:
     """Streams at a time: 1 to 128."""
     message: int = 16 * MIB
     """Bytes of a message that this end takes."""
+    begun: int = 64 * MIB
+    """Bytes of messages that have begun to come, over all streams: more end the session."""
     deflate: int = MAX_DEFLATE
     """Base two logarithm of the window that this end can inflate with, 9 to 15; 0: it can't inflate."""
     line_rate: float | None = None
@@ -39,7 +41,7 @@ class LinkConfig:
     keepalive_s: float = 1.0
     """After so long a silence of the peer it is asked whether it is there."""
     dead_s: float = 4.0
-    """After so long a silence the session is over."""
+    """After so long a silence the session is over; on a slow line after as long as eight frames take."""
     attempts: int = 40
     """A frame that was sent so often without arriving ends the session: the line does not carry it."""
 
@@ -49,6 +51,7 @@ class LinkConfig:
             ("window", 1, MAX_WINDOW),
             ("streams", 1, MAX_STREAMS),
             ("message", 1, 2**32 - 1),
+            ("begun", 1, 2**40),
             ("attempts", 1, 1000),
         ):
             value = getattr(self, name)

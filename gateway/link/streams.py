@@ -103,6 +103,16 @@ class Incoming:
         self.deaf = False
         """What comes is thrown away."""
 
+    @property
+    def held(self) -> int:
+        """Bytes of a message that has begun to come."""
+        return len(self._message)
+
+    def stop(self) -> None:
+        """Throw away what has come, and what comes."""
+        self.deaf = True
+        self._message.clear()
+
     def receive(self, flags: int, payload: bytes) -> bytes | None:
         """The message that this fragment completes. Raises LimitExceeded, ProtocolError."""
         if self._inflater is not None:
@@ -156,10 +166,12 @@ class Stream:
 class Streams:
     """The streams of a session, and whose turn it is."""
 
-    __slots__ = ("_turns", "deflate", "limit", "most", "open")
+    __slots__ = ("_begun", "_begun_limit", "_turns", "deflate", "limit", "most", "open")
 
-    def __init__(self, *, most: int, deflate: int, limit: int) -> None:
-        """`most` streams at a time, messages of at most `limit` bytes come in."""
+    def __init__(self, *, most: int, deflate: int, limit: int, begun: int) -> None:
+        """`most` streams at a time; messages of at most `limit` bytes come in, those that have begun hold `begun`."""
+        self._begun_limit = begun
+        self._begun = 0
         self.most = most
         self.deflate = deflate
         self.limit = limit
@@ -197,6 +209,20 @@ class Streams:
             self._turns.append(number)
         self.forget_if_over(number)
         return flags, number, payload
+
+    def receive(self, stream: Stream, flags: int, payload: bytes) -> bytes | None:
+        """The message that this fragment completes on one of the streams. Raises LimitExceeded, ProtocolError."""
+        held = stream.incoming.held
+        message = stream.incoming.receive(flags, payload)
+        self._begun += stream.incoming.held - held
+        if self._begun > self._begun_limit:
+            raise LimitExceeded("in_flight_per_host", actual=self._begun, allowed=self._begun_limit)
+        return message
+
+    def stop_listening(self, stream: Stream) -> None:
+        """What comes on this stream is thrown away, and what has come of a message too."""
+        self._begun -= stream.incoming.held
+        stream.incoming.stop()
 
     def forget_if_over(self, number: int) -> None:
         if self.open[number].is_over:

@@ -86,10 +86,17 @@ def test_the_links_options_are_numbers(written: str, bits: int) -> None:
 
 
 def test_a_url_that_says_nothing_of_the_link_leaves_it_as_it_is() -> None:
-    config = link_config(
-        parse_url("serial:///dev/ttyUSB0").options, Limits(frame=5), initiator=False, line_rate=11520.0
-    )
-    assert config == LinkConfig(initiator=False, message=5, line_rate=11520.0)
+    limits = Limits(frame=5, in_flight_per_host=7)
+    config = link_config(parse_url("serial:///dev/ttyUSB0").options, limits, initiator=False, line_rate=11520.0)
+    assert config == LinkConfig(initiator=False, message=5, begun=7, line_rate=11520.0)
+
+
+@pytest.mark.parametrize(("rate", "frame"), [(None, 512), (92160.0, 512), (5760.0, 288), (960.0, 64), (30.0, 64)])
+def test_frames_take_a_twentieth_of_a_second_on_a_slow_line(rate: float | None, frame: int) -> None:
+    options = parse_url("serial:///dev/ttyUSB0").options
+    assert link_config(options, Limits(), initiator=True, line_rate=rate).frame == frame
+    options = parse_url("serial:///dev/ttyUSB0?frame=100").options
+    assert link_config(options, Limits(), initiator=True, line_rate=rate).frame == 100
 
 
 def test_pipe_urls_keep_the_command_line() -> None:

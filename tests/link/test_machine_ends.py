@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.link import Down, Link, LinkConfig, LinkState, Received
+from gateway.link import Down, Ended, Link, LinkConfig, LinkState, Received
 from gateway.link import frames as f
 from gateway.link.events import Cause
 from gateway.link.frames import ACK, CLOSE, DATA, HELLO
@@ -307,6 +307,27 @@ class TestEnds:
         assert isinstance(down, Down)
         assert down.cause is Cause.PROTOCOL
         assert "stream 0: frame: 1001 is over the limit of 1000" in down.reason
+
+    def test_messages_that_have_begun_on_many_streams_may_not_pile_up(self) -> None:
+        peer = Impostor(LinkConfig(initiator=False, begun=1000, deflate=0))
+        peer.open()
+        parts = [peer.data(noise(300), seq=seq, flags=0, stream=seq) for seq in range(4)]
+        assert peer.say(*parts[:3]) == []
+        (down,) = peer.say(parts[3])
+        assert isinstance(down, Down)
+        assert down.cause is Cause.PROTOCOL
+        assert "in_flight_per_host: 1200 is over the limit of 1000" in down.reason
+
+    def test_what_ends_or_is_given_up_makes_room_for_others(self) -> None:
+        peer = Impostor(LinkConfig(initiator=False, begun=1000, deflate=0))
+        peer.open()
+        peer.say(peer.data(noise(800), seq=0, flags=0, stream=1))
+        assert peer.say(peer.data(b"", seq=1, flags=f.END, stream=1)) == [Ended(1)]
+        peer.say(peer.data(noise(800), seq=2, flags=0, stream=2))
+        peer.link.abandon(2)
+        assert peer.say(peer.data(noise(800), seq=3, flags=0, stream=3)) == []
+        whole = noise(800) + b"end"
+        assert peer.say(peer.data(b"end", seq=4, stream=3)) == [Received(3, whole)]
 
     def test_after_the_session_ended_the_rest_of_what_came_does_not_count(self) -> None:
         peer = Impostor()

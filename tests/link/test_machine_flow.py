@@ -6,9 +6,9 @@ import pytest
 
 from gateway.link import LinkConfig, Opened, Received
 from gateway.link import frames as f
+from gateway.link.exchange import ACK_DELAY_S
 from gateway.link.frames import DATA
 from gateway.link.hdlc import encode
-from gateway.link.machine import ACK_DELAY_S
 from tests.link.impostor import OPENS, Impostor, noise
 from tests.link.wire import A, B, Line, kinds, lose_when
 

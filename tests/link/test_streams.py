@@ -202,7 +202,7 @@ class TestBounds:
 
 class TestTurns:
     def streams(self, most: int = 4) -> Streams:
-        streams = Streams(most=most, deflate=0, limit=LIMIT)
+        streams = Streams(most=most, deflate=0, limit=LIMIT, begun=1 << 26)
         for number in range(most):
             streams.add(number)
         return streams
@@ -240,7 +240,7 @@ class TestTurns:
         assert not streams.want_to_send
 
     def test_the_lowest_free_number_is_taken_first(self) -> None:
-        streams = Streams(most=3, deflate=0, limit=LIMIT)
+        streams = Streams(most=3, deflate=0, limit=LIMIT, begun=1 << 26)
         assert streams.free_number() == 0
         streams.add(0)
         streams.add(1)
