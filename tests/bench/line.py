@@ -23,6 +23,7 @@ from statistics import median
 from time import monotonic, sleep
 from typing import Any, Final
 
+from link_million import million
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -244,6 +245,18 @@ def noise_row(baud: int) -> Callable[[float], list[Figure]]:
     return measure
 
 
+def million_row(seconds: float) -> list[Figure]:
+    """Over a wire in memory, in virtual time; how many messages depends on how long the other rows take."""
+    began = monotonic()
+    tally = million(round(125_000 * seconds))
+    damaged = tally.crc_errors + tally.overruns
+    spoilt = tally.lost + tally.doubled + tally.altered
+    what = f"{tally.messages} messages, {damaged} of {tally.frames} frames damaged"
+    value = f"lost {tally.lost}, doubled {tally.doubled}, altered {tally.altered}"
+    anchor = f"in {monotonic() - began:.0f} s, {tally.virtual_s:.0f} of the line"
+    return [Figure("million", what, value, anchor, None, "0, 0, 0", spoilt == 0)]
+
+
 def share_row(seconds: float) -> list[Figure]:
     """A small call on one channel, while another one of the same line is kept full."""
     baud, frame, window = 115200, 512, 16
@@ -314,6 +327,7 @@ ROWS: Final[dict[str, Callable[[float], list[Figure]]]] = {
     "bytes": bytes_row,
     "noise-115200": noise_row(115200),
     "noise-921600": noise_row(921600),
+    "million": million_row,
     "share": share_row,
     "unplug": unplug_row,
 }
