@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
-from threading import get_ident
+from threading import get_ident, get_native_id
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.channels.base import Account
@@ -283,7 +283,7 @@ class Calls:
 
     def refuse(self, seq: int, error: Exception, threads: tuple[int, int] | None) -> None:
         """Answer a request that was wrong in itself."""
-        own = None if threads is None else (get_ident(), threads[0])
+        own = None if threads is None else (get_native_id(), threads[0])
         self._conn.transmit(self._peer.fault(seq, error, None, own))
 
     def _send_fault(self, request: Request, error: BaseException) -> None:
@@ -306,7 +306,7 @@ class Calls:
             logger.debug("%s: exception in %s", self._config["connid"], request.handler.name, exc_info=error)
 
     def _threads(self, request: Request) -> tuple[int, int] | None:
-        return None if request.threads is None else (get_ident(), request.threads[0])
+        return None if request.threads is None else (get_native_id(), request.threads[0])
 
     # -- the conversation -------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import itertools
 import logging
 from collections.abc import Callable, Sequence
 from random import randrange
-from threading import Event, Lock, Thread, get_ident
+from threading import Event, Lock, Thread, get_ident, get_native_id
 from time import monotonic
 from typing import Any, Final, Self
 
@@ -340,7 +340,7 @@ class Connection:
             return None
         task = self.calls.active.get(get_ident())
         addressed = task.request.threads[0] if task is not None and task.request.threads else UNBOUND
-        return get_ident(), addressed
+        return get_native_id(), addressed  # get_ident() would tell an address of this process
 
     def wait_for(self, slot: Slot, timeout: float | None) -> bool:
         """Wait until `slot` is filled, reading the channel where nobody else does; whether it was filled in time."""

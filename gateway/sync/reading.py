@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator
-from threading import Lock, get_ident
+from threading import Lock, get_native_id
 from time import monotonic
 
 from gateway.protocol.messages import UNBOUND
@@ -131,7 +131,7 @@ class Reading:
     @contextlib.contextmanager
     def expecting_calls(self, slot: Slot) -> Iterator[None]:
         """While this thread waits for `slot`, calls of the peer may be run by it (nested_callbacks, bind_threads)."""
-        thread = get_ident()
+        thread = get_native_id()
         outer = self._expecting.get(thread)
         if slot.inbox is None:
             slot.inbox = deque()

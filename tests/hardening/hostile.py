@@ -103,6 +103,10 @@ class Hostile:
         self.send(frame(message(REQUEST, seq, (handler, box))))
         return seq
 
+    def answer(self, kind: int, seq: int, args: Any) -> None:
+        """Answer a request of the server: REPLY with a box, EXCEPTION with anything."""
+        self.send(frame(message(kind, seq, args)))
+
     def hello(self, *features: str) -> Any:
         return self.ask(71, by_value(1, features))
 
@@ -130,10 +134,14 @@ class Hostile:
 
     def receive(self) -> tuple[int, int, Any]:
         """The next message: (type, seq, args). Raises EOFError when the server has closed."""
-        length, _ = _HEADER.unpack(self._take(5))
-        data = self._take(length + 1)[:-1]
+        data = self.receive_raw()
         seq, args = brine.load(data, 1)
         return data[0], seq, args
+
+    def receive_raw(self) -> bytes:
+        """The bytes of the next message."""
+        length, _ = _HEADER.unpack(self._take(5))
+        return self._take(length + 1)[:-1]
 
     def _take(self, size: int) -> bytes:
         while len(self._received) < size:
@@ -146,6 +154,12 @@ class Hostile:
             self._received += chunk
         taken, self._received = self._received[:size], self._received[size:]
         return taken
+
+    def discard(self) -> None:
+        """Throw away what has come. Raises EOFError when the server has closed."""
+        while select.select([self.sock], [], [], 0)[0]:
+            if not self.sock.recv(1 << 20):
+                raise EOFError("the server closed the connection")
 
     def is_dropped(self, within_s: float = 5.0) -> bool:
         """Whether the server closes the connection in that time; what it says before is thrown away."""

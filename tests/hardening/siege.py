@@ -89,15 +89,15 @@ class Siege:
     """
 
     def __init__(self, profile: str, *, peak: int = PEAK, left: int = LEFT, **limits: float) -> None:
-        self._profile = profile
+        self.profile = profile
         self._limits = limits
         self._peak, self._left = peak, left
         self.worst_s = 0.0
 
     def __enter__(self) -> Self:
-        self.server = Partner("served", self._profile, json.dumps(self._limits))
+        self.server = Partner("served", self.profile, json.dumps(self._limits))
         self.url = self.server.line()
-        self.bystander = Partner("bystander", self.url, self._profile)
+        self.bystander = Partner("bystander", self.url, self.profile)
         assert self.bystander.line() == '"connected"'
         time.sleep(0.2)
         self.bystander.ask("")
