@@ -19,11 +19,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from time import monotonic
 from typing import Any, Final
 
 from gateway.limits import MIB
 
 KEPT: Final = 2 * MIB
+RARELY: Final = 20
+"""Looking for garbage takes at most one part in so many of the time."""
 GROWTH: Final = 4 * MIB
 """What a process may have grown by before garbage is looked for."""
 STATM: Final = Path("/proc/self/statm")
@@ -46,11 +49,16 @@ class Sweeper:
 
     def __init__(self) -> None:
         self._clean = resident()
+        self.pause_s = 0.0
+        """How long to leave it alone now: in a process that holds much besides the server, a look takes long, and
+        everything stands still meanwhile."""
 
     def sweep(self) -> None:
         """To be called when something large may have ended; takes tens of milliseconds where there is much to do."""
         if resident() > self._clean + GROWTH:
+            began = monotonic()
             gc.collect()
+            self.pause_s = RARELY * (monotonic() - began)
             trim = _libc("malloc_trim")
             if trim is not None:
                 trim(0)

@@ -241,7 +241,7 @@ class Server:
             self._changed.notify_all()
             if not self._sweeping:
                 self._sweeping = True
-                REACTOR.call_later(_SWEEP_S, lambda: WORKERS.submit(self._sweep))
+                REACTOR.call_later(max(_SWEEP_S, self._sweeper.pause_s), lambda: WORKERS.submit(self._sweep))
 
     def _sweep(self) -> None:
         self._sweeping = False

@@ -252,8 +252,9 @@ class Reactor:
 
     def _listen(self, fd: int, ready: Callable[[], None]) -> None:
         self._owners.pop(fd, None)
-        self._listeners[fd] = ready
-        self._register(fd, ready)
+        with contextlib.suppress(OSError, ValueError):  # closed just now; the change that removes it is on its way
+            self._register(fd, ready)
+            self._listeners[fd] = ready
 
     def _unlisten(self, fd: int) -> None:
         if self._listeners.pop(fd, None) is not None and self._selector is not None:
