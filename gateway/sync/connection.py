@@ -454,7 +454,7 @@ class Connection:
 
         def send() -> None:
             with contextlib.suppress(LinkDown):
-                self._outbox.send(message)
+                self._outbox.send_last(message)
             sent.set()
 
         WORKERS.submit(send)

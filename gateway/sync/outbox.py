@@ -82,6 +82,12 @@ class Outbox:
         if self._left:
             self.flush()
 
+    def send_last(self, message: bytes) -> None:
+        """Send, and return only when it has left, though another thread was sending: the channel may be closed then."""
+        self.send(message)
+        with self._sending:
+            self._drain()
+
     def flush(self) -> None:
         """Send what was left, unless another thread is at it."""
         while self._left and self._sending.acquire(blocking=False):

@@ -255,6 +255,22 @@ def test_where_no_end_of_file_comes_none_is_waited_for_and_the_peer_is_told(pair
     far.close()
 
 
+def test_an_answer_that_is_just_leaving_does_not_take_the_goodbye_with_it(pair: Pair) -> None:
+    near, far = memory_pair()
+    channel = NoEndOfFile(near)
+    conn = gateway.connect_channel(channel, background=False)
+    # As if another thread were inside the channel with an answer when the connection is closed.
+    assert conn._outbox._sending.acquire(blocking=False)
+    closing = threading.Thread(target=conn.close)
+    closing.start()
+    assert eventually(lambda: conn._outbox._left)
+    conn._outbox._sending.release()
+    closing.join(5)
+    assert len(channel.sent) == 1
+    assert far.recv() == channel.sent[0]
+    far.close()
+
+
 # -- everybody is told -------------------------------------------------------------------------------------------------
 
 

@@ -122,6 +122,24 @@ def test_messages_found_on_the_way_are_left_to_the_thread_that_sends_and_keep_th
     assert len(one.channel.batches) < 10, "they leave together"
 
 
+def test_the_last_message_has_left_when_its_sender_returns_though_another_thread_was_sending(
+    desk: Callable[..., Desk],
+) -> None:
+    one = desk()
+    sender = blocked_sender(one)
+    last = threading.Thread(target=one.outbox.send_last, args=(b"goodbye",))
+    last.start()
+    assert eventually(lambda: one.outbox._left)
+    last.join(0.05)
+    assert last.is_alive(), "what it left to the other thread has not left yet"
+    one.channel.gate.set()
+    last.join(5)
+    assert not last.is_alive()
+    one.channel.close()
+    sender.join(5)
+    assert one.arrived(2) == [b"first", b"goodbye"]
+
+
 def test_threads_that_send_at_once_are_never_in_the_channel_together_and_lose_nothing(
     desk: Callable[..., Desk],
 ) -> None:
