@@ -8,10 +8,16 @@
      |   |- Unreachable      ... or was never there (also a ConnectionError)
      |   `- OutcomeUnknown   ... and it went under a call, which may or may not have run
      |- AccessDenied         the policy refused a name (also an AttributeError)
+     |- Unauthenticated      nobody gets in here without proof of who they are (also a PermissionError)
+     |- NotLeased            the call needs a lease that the caller does not have (also a PermissionError)
+     |   |- LeaseConflict    ... because somebody else has it
+     |   `- LeaseLost        ... any more
      |- OutOfRange           a value the device must not be given (also a ValueError)
+     |   `- Interlocked      ... for as long as another reading is as it is
      |- Busy                 a queue is full; nothing was done (also a RuntimeError)
      |- CallTimeout          no answer in time (also a TimeoutError)
      |- DeviceUnavailable    the device can't be reached; nothing was done (also a ConnectionError)
+     |   `- EmergencyStop    ... because somebody pressed the emergency stop, until it is reset
      |- DeviceError          the instrument itself reported an error (also a RuntimeError)
      |- ConfigError          a config file, flag or URL is wrong (also a ValueError)
      |- NotFound             no such gateway or device (also a LookupError)
@@ -82,10 +88,42 @@ class AccessDenied(GatewayError, AttributeError):
     code = "access-denied"
 
 
+class Unauthenticated(GatewayError, PermissionError):
+    """The peer has not proved who it is, or its certificate was revoked."""
+
+    code = "unauthenticated"
+
+
+class NotLeased(GatewayError, PermissionError):
+    """Controlling `device` takes a lease, and the caller has none; nothing was executed."""
+
+    code = "not-leased"
+
+
+class LeaseConflict(NotLeased):
+    """Somebody else has the lease of `device`: `holder` says who. Nothing was executed."""
+
+    code = "lease-conflict"
+    retryable = True
+
+
+class LeaseLost(NotLeased):
+    """The caller's lease of `device` has ended: `by` says through whom, `why` for what reason. Nothing was executed."""
+
+    code = "lease-lost"
+
+
 class OutOfRange(GatewayError, ValueError):
     """A setting outside what the device may be given."""
 
     code = "out-of-range"
+
+
+class Interlocked(OutOfRange):
+    """An interlock of `device` does not permit it now: `term` is the part of its condition that fails."""
+
+    code = "interlocked"
+    retryable = True
 
 
 class Busy(GatewayError, RuntimeError):
@@ -106,6 +144,13 @@ class DeviceUnavailable(GatewayError, ConnectionError):
 
     code = "device-unavailable"
     retryable = True
+
+
+class EmergencyStop(DeviceUnavailable):
+    """The gateway's emergency stop is latched: `by` says by whom, `since` since when. Nothing was executed."""
+
+    code = "emergency-stop"
+    retryable = False
 
 
 class Unreachable(LinkDown, ConnectionError):
