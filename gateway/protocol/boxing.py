@@ -29,8 +29,9 @@ from weakref import WeakKeyDictionary, ref
 from gateway.errors import BadRequest, LimitExceeded, NotFound
 from gateway.limits import Limits
 from gateway.protocol import copies
-from gateway.protocol.brine import NotBrine, dump, dump_into
+from gateway.protocol.brine import SMALL, TYPES, NotBrine, dump, dump_into
 from gateway.protocol.constants import LABEL_COPY, LABEL_LOCAL_REF, LABEL_REMOTE_REF, LABEL_TUPLE, LABEL_VALUE
+from gateway.protocol.messages import encode_int
 from gateway.protocol.netref import IdPack, Netref, Reference
 
 _TUPLE2 = b"\x11"
@@ -39,6 +40,9 @@ _TUPLE = _TUPLE2 + dump(LABEL_TUPLE)
 _LOCAL_REF = _TUPLE2 + dump(LABEL_LOCAL_REF)
 _REMOTE_REF = _TUPLE2 + dump(LABEL_REMOTE_REF)
 _COPY = _TUPLE2 + dump(LABEL_COPY)
+_TUPLE3 = b"\x12"
+_HEAP_TYPE: Final = 1 << 9
+"""Flag of classes that a program made (Py_TPFLAGS_HEAPTYPE)."""
 _NAME_MAX: Final = 512
 """Characters of the name of a class or module, where it is kept with a proxy. Few have more than some dozen."""
 
@@ -66,6 +70,8 @@ class Loans:
         self._by_identity: dict[int, Loan] = {}
         self._ids = count(1)
         self._class_ids: WeakKeyDictionary[type, tuple[str, int]] = WeakKeyDictionary()
+        self._lasting_class_ids: dict[type, tuple[str, int]] = {}
+        """The same for classes that live as long as the interpreter, such as that of bound methods."""
         self._foreign_class_ids: dict[tuple[int, str, int], int] = {}
 
     def __len__(self) -> int:
@@ -128,9 +134,13 @@ class Loans:
 
     def _class(self, cls: type) -> tuple[str, int]:
         """`(name, class id)`, the same objects for every loan of the class."""
-        found = self._class_ids.get(cls)
+        found = self._lasting_class_ids.get(cls) or self._class_ids.get(cls)
         if found is None:
-            found = self._class_ids[cls] = f"{cls.__module__}.{cls.__name__}", next(self._ids)
+            found = f"{cls.__module__}.{cls.__name__}", next(self._ids)
+            if cls.__flags__ & _HEAP_TYPE:
+                self._class_ids[cls] = found
+            else:
+                self._lasting_class_ids[cls] = found
         return found
 
 
@@ -232,12 +242,16 @@ class Boxing:
         They must fit into a frame. Raises brine.Unencodable for a value that can't
         be encoded, LimitExceeded for one that is too large and for one reference too many; then nothing is lent.
         """
-        pieces = [head, _VALUE]
-        try:
-            dump_into(value, pieces, self._limits)
-            return self._fitting(b"".join(pieces))  # once: it may be megabytes
-        except NotBrine:
-            pass
+        kind = type(value)
+        if kind in SMALL:
+            return self._fitting(head + _VALUE + dump(value, self._limits))
+        if kind in TYPES:
+            pieces = [head, _VALUE]
+            try:
+                dump_into(value, pieces, self._limits)
+                return self._fitting(b"".join(pieces))  # once: it may be megabytes
+            except NotBrine:
+                pass
         lent: list[IdPack] = []
         try:
             return self._fitting(head + self._box_object(value, owner, 0, lent))
@@ -273,7 +287,8 @@ class Boxing:
                 return _COPY + _TUPLE2 + dump(kind) + self._box(data, owner, depth + 1, lent)
         id_pack = self.loans.lend(value, owner)
         lent.append(id_pack)
-        return _REMOTE_REF + dump(id_pack)
+        name, class_id, instance_id = id_pack
+        return _REMOTE_REF + _TUPLE3 + dump(name) + encode_int(class_id) + encode_int(instance_id)
 
     def unbox(self, box: Any, new: list[Netref]) -> Any:
         """The value or object of a decoded box. Proxies whose class isn't known yet are added to `new`.

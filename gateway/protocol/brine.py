@@ -76,6 +76,11 @@ _INT_HEADS: Final = tuple(bytes((0x16, n)) for n in range(256))
 _CONSTANTS: Final = {None: b"\x00", (): b"\x02", True: b"\x03", False: b"\x04", NotImplemented: b"\x05", ...: b"\x06"}
 _SCALARS: Final = frozenset({int, str, float, bytes, bool, complex, type(None), type(NotImplemented), type(...)})
 
+SMALL: Final = frozenset({int, str, float, bool, type(None)})
+"""Types of which `dump` encodes most values without a list of pieces."""
+TYPES: Final = _SCALARS | {tuple, slice, frozenset}
+"""What may be brine, as far as its type says; all else goes by reference."""
+
 
 def dump(value: object, limits: Limits = DEFAULT) -> bytes:
     """The encoding of `value`. Raises NotBrine or Unencodable."""

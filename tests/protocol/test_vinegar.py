@@ -251,9 +251,9 @@ def test_a_fact_named_like_what_the_class_says_does_not_change_the_class() -> No
 
 
 def test_an_unknown_code_of_a_newer_peer_leaves_the_builtin() -> None:
-    error = written("builtins", "TimeoutError", ("late",), (("code", "lease-lost"), ("device", "psu1")))
+    error = written("builtins", "TimeoutError", ("late",), (("code", "lease-melted"), ("device", "psu1")))
     assert type(error) is TimeoutError
-    assert error.code == "lease-lost"  # type: ignore[attr-defined]
+    assert error.code == "lease-melted"  # type: ignore[attr-defined]
     assert error.device == "psu1"  # type: ignore[attr-defined]
 
 
