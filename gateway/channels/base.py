@@ -62,6 +62,10 @@ class Channel(ABC):
         for message in messages:
             self.send(message)
 
+    def takes_at_once(self) -> bool:
+        """Whether a short message could be sent right now without waiting for the peer; False where nobody can tell."""
+        return False
+
     def charge_to(self, account: Account) -> None:
         """From now on, count here what large messages take: a frame that is coming, an answer that waits to go."""
         self.account = account

@@ -37,6 +37,10 @@ class Stream(ABC):
     def wait_readable(self, timeout: float | None) -> bool:
         """Wait until `read` would give something (also an end of stream)."""
 
+    def takes_at_once(self) -> bool:
+        """See `Channel.takes_at_once`."""
+        return False
+
     @abstractmethod
     def close(self) -> None:
         """Close both directions and wake a blocked `read`. Idempotent."""
@@ -99,6 +103,9 @@ class StreamChannel(Channel):
     def send_many(self, messages: list[bytes]) -> None:
         frames = [frame(message, self._limits, compress=self._compress) for message in messages]
         self._stream.write(b"".join(frames), self._limits.progress_s)
+
+    def takes_at_once(self) -> bool:
+        return self._stream.takes_at_once()
 
     def recv(self) -> bytes:
         while True:

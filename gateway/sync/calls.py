@@ -336,7 +336,7 @@ class Calls:
         ours = self.features
         self._peer.agree(version, features, ours)
         self._conn.met_own_kind()
-        return VERSION, tuple(sorted(ours))
+        return VERSION, tuple(sorted(ours)), self._policy.methods(self._conn.local_root)
 
     @property
     def features(self) -> frozenset[str]:

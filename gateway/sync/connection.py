@@ -269,8 +269,8 @@ class Connection:
 
     # -- requests ---------------------------------------------------------------------------------------------------
 
-    def _call(self, handler: int, box: bytes, what: tuple[Any, ...]) -> Any:
-        slot = Slot()
+    def _call(self, handler: int, box: bytes, what: tuple[Any, ...], slot: Slot | None = None) -> Any:
+        slot = slot or Slot()
         timeout = self._config["sync_request_timeout"]
         if self._nested:
             with self._reading.expecting_calls(slot):
@@ -301,13 +301,16 @@ class Connection:
         self._pending.pop(seq, None)
         return False
 
-    def _start(self, slot: Slot, handler: int, box: bytes) -> int:
+    def _start(self, slot: Slot, handler: int, box: bytes, *, held: bool = False) -> int:
         seq, message = self._peer.request_boxed(handler, box, self._own_threads() if self._bound else None)
         self._pending[seq] = slot
         try:
             if self._lost is not None:
                 raise LinkDown(str(self._lost))
-            self._outbox.send(message)
+            if held:
+                self._outbox.hold(message)
+            else:
+                self._outbox.send(message)
         except BaseException:
             self._pending.pop(seq, None)
             raise
@@ -315,12 +318,13 @@ class Connection:
 
     def _fetch_root(self) -> Any:
         """GETROOT, and the first time HELLO right before it: a stock peer refuses that and nothing is lost."""
-        if not self._greeted:
-            self._greeted = True
-            ours = self.calls.features
-            greeting = VERSION, tuple(sorted(ours))
-            self._start(_Greeting(self, ours), Handler.HELLO, self._peer.boxing.box(greeting))
-        return self.sync_request(Handler.GETROOT)
+        if self._greeted:
+            return self.sync_request(Handler.GETROOT)
+        self._greeted = True
+        ours = self.calls.features
+        greeting = _Greeting(self, ours)
+        self._start(greeting, Handler.HELLO, self._peer.boxing.box((VERSION, tuple(sorted(ours)))), held=True)
+        return self._call(Handler.GETROOT, self._peer.boxing.box(()), (), _RootSlot(self, greeting))
 
     def transmit(self, message: bytes) -> None:
         """Send an answer. Raises LinkDown."""
@@ -448,8 +452,12 @@ class Connection:
         self._lose(reason)
 
     def _say_goodbye(self, deadline: float) -> None:
-        """Send CLOSE. By a worker: a peer that takes nothing holds up a sender for longer than `close` may last."""
+        """Send CLOSE. If need be by a worker: a peer that takes nothing holds a sender up for longer than `close` may
+        last.
+        """
         message = self._peer.request(Handler.CLOSE, (), self._own_threads())[1]
+        if self._outbox.send_at_once(message):
+            return
         sent = Event()
 
         def send() -> None:
@@ -517,12 +525,32 @@ class _Greeting(Slot):
     def __init__(self, conn: Connection, ours: frozenset[str]) -> None:
         self._conn = conn
         self._ours = ours
+        self.root_methods: Any = None
+        """What INSPECT of the root would answer; None where the peer did not say it."""
 
     def fill(self, answer: Any, failure: Exception | None, new: Sequence[Any]) -> Callable[[], None] | None:
         match answer:
-            case (int(version), tuple(features)):
+            case (int(version), tuple(features), *rest):
                 self._conn._peer.agree(version, features, self._ours)
                 self._conn.met_own_kind()
+                self.root_methods = rest[0] if rest else None
+        return super().fill(answer, failure, new)
+
+
+class _RootSlot(Slot):
+    """Where the root arrives that was asked for together with the greeting: its class may be known by then."""
+
+    def __init__(self, conn: Connection, greeting: _Greeting) -> None:
+        self._conn = conn
+        self._greeting = greeting
+
+    def fill(self, answer: Any, failure: Exception | None, new: Sequence[Any]) -> Callable[[], None] | None:
+        if len(new) == 1 and new[0] is answer and self._greeting.root_methods is not None:
+            try:
+                self._conn._proxies.know(answer, self._greeting.root_methods)
+                new = ()
+            except ProtocolError as error:
+                answer, failure, new = None, error, ()
         return super().fill(answer, failure, new)
 
 

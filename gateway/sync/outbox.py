@@ -82,6 +82,23 @@ class Outbox:
         if self._left:
             self.flush()
 
+    def hold(self, message: bytes) -> None:
+        """Have the message leave in front of the next one, in one go with it. Raises as `send`."""
+        self._leave(message)
+
+    def send_at_once(self, message: bytes) -> bool:
+        """Send a short message if neither the peer nor another thread has to be waited for; whether it left."""
+        if self._left or self.releases or not self._sending.acquire(blocking=False):
+            return False
+        try:
+            if self._left or not self._channel.takes_at_once():
+                return False
+            self._transmit([message])
+            return True
+        finally:
+            self._sending.release()
+            self.flush()
+
     def send_last(self, message: bytes) -> None:
         """Send, and return only when it has left, though another thread was sending: the channel may be closed then."""
         self.send(message)

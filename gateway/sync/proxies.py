@@ -44,8 +44,19 @@ class Proxies:
                 # `object.__class__` is the descriptor that the proxies' own `__class__` hides.
                 object.__dict__["__class__"].__set__(proxy, cls)
 
+    def know(self, proxy: BaseNetref, table: Any) -> None:
+        """Give a new proxy its class where the owner has said by itself what INSPECT would answer.
+
+        Raises ProtocolError for what is no such answer.
+        """
+        name, class_id, instance_id = proxy.____id_pack__
+        object.__dict__["__class__"].__set__(proxy, self._make((name, class_id, instance_id == 0), table))
+
     def _inspect(self, key: _ClassKey, proxy: BaseNetref) -> type[BaseNetref]:
-        methods, fixed = _checked(self._conn.sync_request(Handler.INSPECT, proxy.____id_pack__), self._limits)
+        return self._make(key, self._conn.sync_request(Handler.INSPECT, proxy.____id_pack__))
+
+    def _make(self, key: _ClassKey, table: Any) -> type[BaseNetref]:
+        methods, fixed = _checked(table, self._limits)
         if len(self._classes) >= self._limits.remote_classes:
             self._classes.clear()
         cls = self._classes[key] = make_class(

@@ -4,6 +4,10 @@ One thread at a time has the reading. Who waits for an answer takes it if it is 
 the slots of all whose answers come in, until its own is there. Who finds it taken *follows*: it sleeps until its slot
 is filled or its turn to lead has come. Nobody stops waiting without waking a follower, if there is one and nobody
 reads.
+
+What the peer calls meanwhile is run by a worker. From the second call within one wait on, that worker reads on in the
+leader's place, and the leader *rests*: so a peer that calls back often costs one hand-over between threads and not two
+for each call. A leader that rests looks every `REST_S` whether the worker is held up by a call, and reads again if so.
 """
 
 from __future__ import annotations
@@ -13,11 +17,15 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from threading import Lock, get_native_id
 from time import monotonic
+from typing import Final
 
 from gateway.protocol.messages import UNBOUND
 from gateway.sync.calls import Task
 from gateway.sync.result import Slot
 from gateway.sync.workers import WORKERS
+
+REST_S: Final = 0.02
+"""How long a leader rests at least; an answer that comes during a long call of the peer may be late by as much."""
 
 
 class Reading:
@@ -72,7 +80,7 @@ class Reading:
         """
         try:
             while taken or not slot.done:
-                if taken or self._lock.acquire(blocking=False):
+                if taken or (not slot.resting and self._lock.acquire(blocking=False)):
                     taken = False
                     self._lead(slot, deadline)
                 else:
@@ -82,6 +90,7 @@ class Reading:
                 elif not slot.done and deadline is not None and monotonic() >= deadline:
                     break
         finally:
+            slot.resting = False
             if self._followers:
                 self._pass_on()
         return slot.done
@@ -96,6 +105,8 @@ class Reading:
                 task = self._accept(message)
                 if task is not None:
                     self._place(task, slot)
+                if slot.resting:
+                    return
         finally:
             self._lock.release()
 
@@ -108,16 +119,40 @@ class Reading:
         self._followers.append(slot)
         try:
             # Both may have happened before this slot was in the list: look once more, then sleep.
-            if not slot.done and not slot.inbox and self._lock.locked():
-                wake.acquire(timeout=-1 if deadline is None else max(0.0, deadline - monotonic()))
+            if not slot.done and not slot.inbox and (slot.resting or self._lock.locked()):
+                patience = -1.0 if deadline is None else max(0.0, deadline - monotonic())
+                if slot.resting:
+                    self._rest(slot, wake, patience)
+                else:
+                    wake.acquire(timeout=patience)
         finally:
             self._followers.remove(slot)
             slot.wakes.remove(wake)
 
+    def _rest(self, slot: Slot, wake: Lock, patience: float) -> None:
+        until = REST_S if patience < 0 else min(REST_S, patience)
+        if not wake.acquire(timeout=until) and not self._lock.locked():
+            slot.resting = False
+
+    def _read_for(self, slot: Slot, task: Task) -> None:
+        """Run a call of the peer, and read on in the place of the thread that waits for `slot`."""
+        try:
+            task()
+            while slot.resting and not slot.done and self.take():
+                received, following = self.serve_one(REST_S)
+                if not received:
+                    break
+                if following is not None:
+                    following()
+        finally:
+            slot.resting = False
+            if self._followers:
+                self._pass_on()
+
     def _pass_on(self) -> None:
         if not self._lock.locked():
             for slot in list(self._followers):
-                if not slot.done:
+                if not slot.done and not slot.resting:
                     slot.rouse()
                     return
 
@@ -156,10 +191,15 @@ class Reading:
         waiting.rouse()
         return True
 
-    @staticmethod
-    def _place(task: Callable[[], None], slot: Slot) -> None:
+    def _place(self, task: Callable[[], None], slot: Slot) -> None:
         """Find a thread for what came in while `slot` was waited for."""
-        if slot.inbox is not None and isinstance(task, Task):
+        if not isinstance(task, Task):
+            WORKERS.submit(task)
+        elif slot.inbox is not None:
             slot.inbox.append(task)
+        elif slot.called:
+            slot.resting = True
+            WORKERS.submit(self._read_for, slot, task)
         else:
+            slot.called = True
             WORKERS.submit(task)

@@ -28,6 +28,10 @@ class Slot:
     """Held by the waiting threads while they sleep; released to wake them. Only an AsyncResult has several."""
     led = False
     """Its waiting thread has read the channel, and so also given the reading back."""
+    called = False
+    """The peer has called while its thread was reading."""
+    resting = False
+    """Another thread reads in its place, see `Reading`."""
     inbox: deque[Any] | None = None
     """Calls of the peer that only the waiting thread may run."""
 

@@ -219,9 +219,14 @@ class NoEndOfFile(Channel):
     def __init__(self, inner: Channel) -> None:
         self._inner = inner
         self.sent: list[bytes] = []
+        self.senders: list[int] = []
+
+    def takes_at_once(self) -> bool:
+        return self._inner.takes_at_once()
 
     def send(self, data: bytes) -> None:
         self.sent.append(data)
+        self.senders.append(threading.get_ident())
         self._inner.send(data)
 
     def recv(self) -> bytes:
@@ -268,6 +273,24 @@ def test_an_answer_that_is_just_leaving_does_not_take_the_goodbye_with_it(pair: 
     closing.join(5)
     assert len(channel.sent) == 1
     assert far.recv() == channel.sent[0]
+    far.close()
+
+
+def test_a_goodbye_for_which_there_is_room_is_sent_by_the_thread_that_closes() -> None:
+    near, far = memory_pair()
+    channel = NoEndOfFile(near)
+    gateway.connect_channel(channel, background=False).close()
+    assert channel.senders == [threading.get_ident()]
+    far.close()
+
+
+def test_a_goodbye_for_which_there_is_no_room_is_left_to_another_thread() -> None:
+    near, far = memory_pair()
+    channel = NoEndOfFile(near)
+    conn = gateway.connect_channel(channel, background=False)
+    fill(conn)
+    assert took(conn.close) < WITHIN_S
+    assert threading.get_ident() not in channel.senders
     far.close()
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from time import monotonic
 from typing import Any
 
@@ -73,6 +74,17 @@ class Bench(gateway.Service):
                 tell(monotonic())
 
         threading.Thread(target=run, daemon=True).start()
+
+    def exposed_call_often(self, function: Callable[[int], Any], count: int) -> int:
+        for number in range(count):
+            function(number)
+        return count
+
+    def exposed_tell_often(self, function: Callable[[int], Any], count: int) -> int:
+        tell = gateway.async_(function)
+        for number in range(count):
+            tell(number)
+        return count
 
     def exposed_object(self) -> object:
         return Loan()
@@ -427,3 +439,76 @@ def test_an_interrupt_in_a_waiting_thread_leaves_the_connection_usable(conn: gat
         root.wait(1)
     bench.gate.set()
     assert root.echo("still here") == "still here"
+
+
+# -- calls of the peer while somebody waits ----------------------------------------------------------------------------
+
+
+def test_a_worker_that_runs_a_call_of_the_peer_runs_those_that_follow_too(conn: gateway.Connection) -> None:
+    threads: list[int] = []
+
+    def note(number: int) -> None:
+        threads.append(threading.get_ident())
+
+    assert conn.root.call_often(note, 200) == 200
+    assert len(threads) == 200
+    assert threading.get_ident() not in threads, "never inside the caller's wait"
+    changes = sum(before != after for before, after in pairwise(threads[1:]))
+    assert changes < 50, "the caller hands the reading over once, and not with every call"
+
+
+def test_a_call_of_the_peer_that_takes_long_does_not_hold_up_the_answer(conn: gateway.Connection) -> None:
+    gate, blocked = threading.Event(), threading.Event()
+
+    def block(number: int) -> None:
+        if number == 2:
+            blocked.set()
+            gate.wait(20)
+
+    # The third call ends only after the answer is here: whoever waits for the answer must not wait for it.
+    assert conn.root.tell_often(block, 3) == 3
+    assert blocked.wait(5)
+    assert conn.root.echo(1) == 1
+    gate.set()
+
+
+def test_callers_share_a_connection_on_which_the_peer_calls_all_the_time(conn: gateway.Connection) -> None:
+    counts = [0] * 4
+    failures: list[BaseException] = []
+
+    def work(index: int) -> None:
+        def count_up(number: int) -> None:
+            counts[index] += 1
+
+        try:
+            for number in range(40):
+                assert conn.root.call_often(count_up, 5) == 5
+                assert conn.root.echo((index, number)) == (index, number)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not failures
+    assert counts == [200] * 4
+
+
+def test_a_wait_that_times_out_while_a_worker_reads_for_it_leaves_the_connection_usable(
+    server: gateway.Server, bench: Bench
+) -> None:
+    with gateway.connect(server.url, config={"sync_request_timeout": 20}) as conn:
+        late = gateway.async_(conn.root.call_often)
+
+        def wait_once(number: int) -> None:
+            if number == 3:
+                bench.gate.wait(20)
+
+        result = late(wait_once, 6)
+        result.set_expiry(0.3)
+        with pytest.raises(TimeoutError):
+            result.wait()
+        bench.gate.set()
+        assert conn.root.echo(5) == 5

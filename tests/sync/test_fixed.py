@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 import gateway
+from gateway.errors import ProtocolError
 from gateway.protocol.constants import Handler
 from gateway.protocol.peer import FEATURES, FIXED
 from gateway.server.registry import GatewayService
+from gateway.service.device_policy import DevicePolicy
 from gateway.service.exposure import Exposable
 from gateway.sync.calls import Calls
 from tests.behaviour.conditions import eventually
@@ -43,6 +45,24 @@ def test_a_device_is_asked_for_once(server: gateway.Server, connect: Connect) ->
     assert conn.received == received, "nothing was asked"
     assert conn.root.psu2 is not supply
     assert supply.volts() == 3.3
+
+
+def test_what_a_root_shows_comes_with_the_greeting(server: gateway.Server, connect: Connect) -> None:
+    conn = connect(server)
+    root = conn.root
+    assert conn.received == 2, "the answers to HELLO and GETROOT, and none to INSPECT"
+    asked = conn.sync_request(Handler.INSPECT, root.____id_pack__)
+    assert tuple(entry[0] for entry in asked if len(entry) == 2) == tuple(name for name, _ in type(root).____methods__)
+
+
+@pytest.mark.parametrize("table", [5, (("name",),), ((1, None),), tuple((f"m{n}", None) for n in range(3000))])
+def test_a_greeting_that_shows_nonsense_is_refused(
+    server: gateway.Server, connect: Connect, monkeypatch: pytest.MonkeyPatch, table: Any
+) -> None:
+    monkeypatch.setattr(DevicePolicy, "methods", lambda policy, obj: table)
+    conn = connect(server)
+    with pytest.raises(ProtocolError, match="method table"):
+        conn.root  # noqa: B018 - asking is the test
 
 
 def test_a_call_of_a_device_is_one_request(server: gateway.Server, connect: Connect) -> None:
