@@ -16,7 +16,7 @@ from typing import Any, Final
 from gateway.errors import ProtocolError
 from gateway.limits import Limits
 from gateway.protocol.brine import load
-from gateway.protocol.constants import EXCEPTION, REPLY, REQUEST
+from gateway.protocol.constants import EXCEPTION, LABEL_LOCAL_REF, LABEL_TUPLE, REPLY, REQUEST
 
 THREADS: Final = Struct("!QQ")
 UNBOUND: Final = 0
@@ -51,14 +51,18 @@ class MessageDecoder:
     """Decodes the messages of one peer, and remembers the args of the latest short ones.
 
     Who polls an instrument sends the same bytes again and again, but for the sequence number; what they decode to is
-    immutable, so it can be used again.
+    immutable, so it can be used again. A stock peer asks for a method anew before each call, so that the target differs
+    too: then what stands around the target is remembered.
     """
 
-    __slots__ = ("_limits", "_remembered")
+    __slots__ = ("_limits", "_names", "_remembered", "_surroundings")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._remembered: dict[bytes, Any] = {}
+        self._surroundings: dict[bytes, tuple[int, tuple[Any, ...]]] = {}
+        """What stands around the target -> the handler, and the boxes of the other arguments."""
+        self._names: dict[bytes, str] = {}
 
     def decode(self, message: bytes) -> tuple[int, int, Any, tuple[int, int] | None]:
         """`(type, seq, args, threads)`: args still boxed; threads is (sender's, addressed) with a bind_threads peer.
@@ -73,7 +77,7 @@ class MessageDecoder:
                 body = message[start:]
                 args = self._remembered.get(body)
                 if args is None:
-                    args = load(body, 0, self._limits)
+                    args = self._decode_args(body)
                     if len(self._remembered) >= REMEMBERED:
                         self._remembered.clear()
                     self._remembered[body] = args
@@ -86,6 +90,61 @@ class MessageDecoder:
                     return first, seq, args, None
             raise ProtocolError("a message is a type and (seq, args), seq from 0 on")
         return _decode_other(message, self._limits)
+
+    def _decode_args(self, body: bytes) -> Any:
+        target = _target_of(body)
+        if target is None:
+            return load(body, 0, self._limits)
+        encoded_name, class_id, instance_id, end = target
+        around = body[:_TARGET_AT] + body[end:]
+        known = self._surroundings.get(around)
+        name = self._names.get(encoded_name)
+        if known is not None and name is not None:
+            handler, others = known
+            return handler, (LABEL_TUPLE, ((LABEL_LOCAL_REF, (name, class_id, instance_id)), *others))
+        args = load(body, 0, self._limits)
+        if len(self._surroundings) >= REMEMBERED or len(self._names) >= REMEMBERED:
+            self._surroundings.clear()
+            self._names.clear()
+        handler, (_, ((_, (name, _, _)), *others)) = args
+        self._surroundings[around] = handler, tuple(others)
+        self._names[encoded_name] = name
+        return args
+
+
+_TARGET_AT: Final = 7
+"""Where the id_pack of a request's target begins, see `_target_of`."""
+
+
+def _target_of(body: bytes) -> tuple[bytes, int, int, int] | None:
+    """`(encoded name, class id, instance id, where it ends)` of the target in `(handler, (2, ((3, id_pack), ...)))`.
+
+    None where that is not written as stock peers do: then `load` says what it is.
+    """
+    # 11 handler | 11 52 1x | 11 53 | 12 08 0e length name, class id, instance id
+    try:
+        if body[2:4] != b"\x11\x52" or body[5:10] != b"\x11\x53\x12\x08\x0e":
+            return None
+        if body[0] != 0x11 or not 0x50 <= body[1] <= 0xEF or not 0x10 <= body[4] <= 0x13:
+            return None
+        place = 11 + body[10]
+        class_id, after = _int_at(body, place)
+        instance_id, end = _int_at(body, after)
+        return body[10:place], class_id, instance_id, end
+    except (IndexError, ValueError):
+        return None
+
+
+def _int_at(body: bytes, place: int) -> tuple[int, int]:
+    """The int that begins at `place`, and where it ends. Raises IndexError, ValueError."""
+    tag = body[place]
+    if 0x20 <= tag <= 0xEF:
+        return tag - 0x50, place + 1
+    end = place + 2 + body[place + 1]
+    digits = body[place + 2 : end]
+    if tag != 0x16 or not digits.isdigit() or digits[0] == 0x30 or len(digits) > 18 or end > len(body):
+        raise ValueError
+    return int(digits), end
 
 
 def _after_seq(message: bytes) -> tuple[int, int] | None:

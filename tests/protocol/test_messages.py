@@ -224,6 +224,53 @@ def test_a_damaged_request_is_read_as_the_strict_codec_reads_it(message: bytes, 
     )
 
 
+names = st.text(st.characters(codec="utf-8"), min_size=5, max_size=40)
+ids = st.integers(-60, 170) | st.integers(0, 2**70)
+boxes = st.lists(st.tuples(st.integers(1, 5), values), max_size=3)
+
+
+def on_target(handler: int, target: tuple[Any, ...], others: list[Any]) -> bytes:
+    return b"\x01" + brine.dump((7, (handler, (2, ((3, target), *others)))))
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 200), names, ids, ids, boxes), min_size=1, max_size=4),
+    st.integers(0, 40),
+    st.integers(0, 255),
+)
+def test_requests_that_differ_in_their_target_are_read_as_the_strict_codec_reads_them(
+    rows: list[tuple[int, str, int, int, list[Any]]], position: int, byte: int
+) -> None:
+    decoder = MessageDecoder(LIMITS)
+    handler, _, _, _, others = rows[0]
+    messages = [on_target(handler, (name, class_id, number), others) for _, name, class_id, number, _ in rows]
+    messages += [on_target(row[0], row[1:4], row[4]) for row in rows]
+    damaged = [row[: 5 + position] + bytes([byte]) + row[6 + position :] for row in messages]
+    for message in (*messages, *damaged, *messages):
+        assert outcome(decoder, message) == outcome(MessageDecoder(LIMITS), message)
+
+
+def test_a_request_with_a_fresh_target_is_not_decoded_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = MessageDecoder(LIMITS)
+    call = [(1, (1,)), (1, ())]
+    first = decoder.decode(on_target(7, ("builtins.method", 5, 6), call))
+    monkeypatch.setattr("gateway.protocol.messages.load", None)
+    for number in (7, 159, 160, 123456789):
+        kind, seq, args, threads = decoder.decode(on_target(7, ("builtins.method", 5, number), call))
+        assert (kind, seq, threads) == (REQUEST, 7, None)
+        assert args == (7, (2, ((3, ("builtins.method", 5, number)), *call)))
+        assert args[1][1][1:] == first[2][1][1][1:]
+
+
+def test_what_is_remembered_of_targets_is_bounded() -> None:
+    decoder = MessageDecoder(LIMITS)
+    for number in range(3 * REMEMBERED):
+        decoder.decode(on_target(7, (f"class.C{number}", 5, 6), [(1, number)]))
+        assert len(decoder._names) <= REMEMBERED
+        assert len(decoder._surroundings) <= REMEMBERED
+
+
 def test_what_is_remembered_is_bounded() -> None:
     decoder = MessageDecoder(LIMITS)
     for number in range(4 * REMEMBERED):
