@@ -52,6 +52,13 @@ class Limits:
     connections: int = 128
     exception_name: int = 256
     exception_text: int = 64 * KIB
+    handshake_bytes: int = 4 * KIB
+    """What a peer may send before it has proved who it is."""
+    handshake_s: float = 10.0
+    """Within this time it has to."""
+    handshakes_per_host: int = 64
+    handshakes: int = 256
+    """Peers that have not proved yet who they are; one more takes the place of the one that has been there longest."""
     liveness_s: float = 60.0
     """TCP keepalive finds a vanished peer within about this time."""
 

@@ -99,6 +99,11 @@ class Channel(ABC):
         return None
 
     @property
+    def certificate(self) -> bytes | None:
+        """The certificate, in DER, by which the other end has proved who it is; None where the carrier has none."""
+        return None
+
+    @property
     def ends_with_eof(self) -> bool:
         """Whether the peer is told by an end of file that this end closed; a tty can't do that."""
         return True

@@ -137,6 +137,16 @@ class SocketListener(Listener):
         self._spare = _spare_descriptor()
 
     def accept(self) -> Channel | None:
+        sock = self.accept_socket()
+        try:
+            return None if sock is None else StreamChannel(SocketStream(sock), self._limits, compress=self._compress)
+        except OSError:
+            if sock is not None:
+                sock.close()  # the peer is gone already
+            return None
+
+    def accept_socket(self) -> socket.socket | None:
+        """The next waiting peer's socket, tuned; None as with `accept`."""
         try:
             sock, _ = self._sock.accept()
         except BlockingIOError:
@@ -148,10 +158,10 @@ class SocketListener(Listener):
         self._pause.over()
         try:
             self._tune(sock)
-            return StreamChannel(SocketStream(sock), self._limits, compress=self._compress)
         except OSError:
-            sock.close()  # the peer is gone already
+            sock.close()
             return None
+        return sock
 
     def _survive(self, error: OSError) -> None:
         if self._closed or error.errno in _PEER_GAVE_UP:

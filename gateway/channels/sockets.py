@@ -121,6 +121,16 @@ class SocketStream(Stream):
         except (OSError, ValueError) as error:
             raise LinkDown(f"the connection was lost: {error}") from None
 
+    @property
+    def writable(self) -> bool:
+        """Whether the socket takes something at once. Raises LinkDown once closed."""
+        try:
+            poller = select.poll()
+            poller.register(self._sock, select.POLLOUT)
+            return bool(poller.poll(0))
+        except (OSError, ValueError):
+            raise LinkDown("the connection was closed by this side") from None
+
     def wait_readable(self, timeout: float | None) -> bool:
         try:
             poller = select.poll()

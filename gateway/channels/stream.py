@@ -57,6 +57,11 @@ class Stream(ABC):
         """After an interrupt of `write`: whether all of it is out."""
         return False
 
+    @property
+    def buffered(self) -> bool:
+        """`read` may give something without waiting on `fileno`."""
+        return False
+
     def acknowledge(self) -> None:
         """See `Channel.acknowledge`."""
 
@@ -65,6 +70,11 @@ class Stream(ABC):
 
     @property
     def endpoints(self) -> tuple[object, object] | None:
+        return None
+
+    @property
+    def certificate(self) -> bytes | None:
+        """See `Channel.certificate`."""
         return None
 
     @property
@@ -169,7 +179,7 @@ class StreamChannel(Channel):
 
     @property
     def buffered(self) -> bool:
-        return self._decoder.ready
+        return self._decoder.ready or self._stream.buffered
 
     def stalled(self, now: float) -> bool:
         return self._decoder.begun and not self._decoder.ready and now > self._progress_at + self._limits.progress_s
@@ -200,6 +210,10 @@ class StreamChannel(Channel):
     @property
     def endpoints(self) -> tuple[object, object] | None:
         return self._stream.endpoints
+
+    @property
+    def certificate(self) -> bytes | None:
+        return self._stream.certificate
 
     @property
     def ends_with_eof(self) -> bool:

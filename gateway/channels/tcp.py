@@ -17,10 +17,10 @@ from time import monotonic
 from typing import Any, Final
 
 from gateway.channels.base import Channel
-from gateway.channels.listener import BACKLOG, Listener, SocketListener
+from gateway.channels.listener import BACKLOG, SocketListener
 from gateway.channels.sockets import SocketStream
 from gateway.channels.stream import StreamChannel
-from gateway.channels.url import DEFAULT_PORT, ChannelUrl, Options, Scheme, tcp_url
+from gateway.channels.url import DEFAULT_PORT, ChannelUrl, Options, Scheme, host_url
 from gateway.errors import ConfigError, GatewayError, NotFound, Unreachable
 from gateway.limits import Limits
 
@@ -45,6 +45,12 @@ def connect(url: ChannelUrl[Options], limits: Limits, timeout: float) -> Channel
 
     Raises NotFound for an unknown name, otherwise Unreachable; both say what to check.
     """
+    stream = dial(url, limits, timeout)
+    return StreamChannel(stream, limits, compress=bool(url.options.compress))
+
+
+def dial(url: ChannelUrl[Any], limits: Limits, timeout: float) -> SocketStream:
+    """The stream of a new connection; see `connect`."""
     if url.port == 0:
         raise ConfigError(f"{url}: port 0 is for listening; give the port that the gateway printed")
     deadline = monotonic() + timeout
@@ -59,11 +65,11 @@ def connect(url: ChannelUrl[Options], limits: Limits, timeout: float) -> Channel
         except OSError as error:
             problem = error
             continue
-        return StreamChannel(SocketStream(sock), limits, compress=bool(url.options.compress))
+        return SocketStream(sock)
     raise Unreachable(f"can't reach {url}: {_advice(problem, timeout)}")
 
 
-def _addresses(url: ChannelUrl[Options], flags: int = 0) -> list[Address]:
+def _addresses(url: ChannelUrl[Any], flags: int = 0) -> list[Address]:
     host = url.host or LOOPBACK
     try:
         found = socket.getaddrinfo(host, url.port, type=socket.SOCK_STREAM, flags=flags)
@@ -72,7 +78,7 @@ def _addresses(url: ChannelUrl[Options], flags: int = 0) -> list[Address]:
     return [(family, address) for family, _, _, _, address in found[:MAX_ADDRESSES]]
 
 
-def _lookup_error(url: ChannelUrl[Options], error: Exception) -> GatewayError:
+def _lookup_error(url: ChannelUrl[Any], error: Exception) -> GatewayError:
     if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
         return Unreachable(f"can't reach {url}: the name service does not answer; check the network, or use an address")
     return NotFound(f"{url}: no host of that name; check its spelling, or use an address")
@@ -123,7 +129,7 @@ def tune(sock: socket.socket, limits: Limits) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-def listen(url: ChannelUrl[Options], limits: Limits) -> Listener:
+def listen(url: ChannelUrl[Any], limits: Limits) -> SocketListener:
     """Bind and listen. Raises ConfigError if the address can't be used, NotFound for an unknown name."""
     family, where = _addresses(url, socket.AI_PASSIVE)[0]
     sock = socket.socket(family, socket.SOCK_STREAM)
@@ -139,7 +145,7 @@ def listen(url: ChannelUrl[Options], limits: Limits) -> Listener:
     bound = sock.getsockname()
     return SocketListener(
         sock,
-        tcp_url(bound[0], bound[1]),
+        host_url(url.scheme, bound[0], bound[1]),
         limits,
         local_only=ipaddress.ip_address(bound[0].partition("%")[0]).is_loopback,
         compress=bool(url.options.compress),

@@ -30,6 +30,7 @@ MAX_OPTIONS: Final = 32
 
 SCHEMES: Final = {
     "tcp": "gateway.channels.tcp",
+    "tls": "gateway.channels.tls",
     "unix": "gateway.channels.unix",
     "pipe": "gateway.channels.pipe",
     "ssh": "gateway.channels.ssh",
@@ -318,5 +319,10 @@ def redacted(url: str) -> str:
 
 def tcp_url(host: str, port: int) -> str:
     """`tcp://host:port`, with an IPv6 address in brackets."""
+    return host_url("tcp", host, port)
+
+
+def host_url(scheme: str, host: str, port: int) -> str:
+    """`scheme://host:port`, with an IPv6 address in brackets."""
     literal = f"[{quote(host, safe=':')}]" if ":" in host else host
-    return f"tcp://{literal}:{port}"
+    return f"{scheme}://{literal}:{port}"

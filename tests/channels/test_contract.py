@@ -28,12 +28,15 @@ from gateway.channels.stream import Stream, StreamChannel
 from gateway.errors import LimitExceeded, LinkDown, ProtocolError
 from gateway.limits import Limits
 from gateway.protocol.framing import HEARTBEAT, frame
+from tests.identity.kit import Pairing
 
 LIMITS = Limits()
 TIGHT = replace(LIMITS, progress_s=0.3, frame=100_000, inflated=200_000)
 STREAM_KINDS = [
     "tcp-client",
     "tcp-server",
+    "tls-client",
+    "tls-server",
     "unix-client",
     "unix-server",
     "pipe",
@@ -73,6 +76,20 @@ def open_socket_pair(stack: ExitStack, kind: str, folder: Path, limits: Limits) 
     served = listener.accept()
     assert served is not None
     return served, SocketStream(raw)
+
+
+def open_tls_pair(stack: ExitStack, kind: str, folder: Path, limits: Limits) -> tuple[Channel, Stream]:
+    """Two ends that have proved to each other who they are."""
+    pairing = Pairing(folder)
+    bounds = (limits, LIMITS) if kind == "tls-client" else (LIMITS, limits)
+    listener = listen(pairing.listen_url, limits=bounds[1])
+    stack.callback(listener.close)
+    client = open_channel(pairing.url_of(listener.url), limits=bounds[0])
+    assert select.select([listener.fileno()], [], [], 5.0)[0]
+    served = listener.accept()
+    assert isinstance(served, StreamChannel)
+    assert isinstance(client, StreamChannel)
+    return (client, served._stream) if kind == "tls-client" else (served, client._stream)
 
 
 class FarEnd(FdStream):
@@ -129,6 +146,8 @@ def open_pair(
         return StreamChannel(FdStream(here[0], there[1], name="our pipe"), limits), peer
     if kind.startswith("link"):
         return open_link_pair(stack, kind, line(), limits)
+    if kind.startswith("tls"):
+        return open_tls_pair(stack, kind, folder, limits)
     if kind.startswith("serial"):
         return open_serial_pair(stack, kind, line(), limits)
     return open_socket_pair(stack, kind, folder, limits)
