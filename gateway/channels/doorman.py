@@ -3,10 +3,10 @@
     socket ── accept ──> strangers ── handshake, certificate, list of clients ──> waiting ── accept() ──> server
                              └── too much, too slow, too many, no proof ──> closed
 
-One thread does all of it, for any number of peers, and blocks on none. What a server is given has proved who it is, so
-nothing of a stranger ever reaches the server: it costs no thread, no place among the connections, no memory but that of
-its handshake, which begins with its first byte. It may send `Limits.handshake_bytes` and take `Limits.handshake_s`. Too
-many strangers push out the one of the busiest host that has been there longest, so a flood does not keep others out.
+One thread does all of it, for any number of peers, and waits for none. What a server is given has proved who it is, so
+nothing of a stranger ever reaches the server: it costs no thread, no place among the connections, no memory but that
+of its handshake, which begins with its first bytes. It may send `Limits.handshake_bytes` and take `handshake_s`. One
+stranger too many pushes out the one of the busiest host that has been there longest: a flood keeps nobody else out.
 """
 
 from __future__ import annotations
@@ -40,6 +40,12 @@ _COMPLAIN_S: Final = 1.0
 """Strangers who were not let in are logged this often."""
 _IDLE_S: Final = 60.0
 
+# A record is type, version (2), length (2); the message in it type, length (3), body (RFC 8446 sections 4 and 5.1).
+_HANDSHAKE: Final = b"\x16"
+_TYPE_AT: Final = 5
+_CLIENT_HELLO: Final = 1
+_BODY_AT: Final = 9
+
 Admit = Callable[[bytes], str]
 """Certificate in DER -> the client's name. Raises GatewayError for one that may not come in."""
 
@@ -53,8 +59,10 @@ class _Stranger:
     until: float
     room: int
     """Bytes that it may still send."""
+    begun: bytes = b""
+    """What came, until it is enough to see that a handshake of a size that may be begins."""
     engine: Engine | None = None
-    """From its first byte on."""
+    """From then on."""
 
 
 class Doorman(Listener):
@@ -246,9 +254,12 @@ class Doorman(Listener):
         if not data:
             raise ConnectionResetError
         stranger.room -= len(data)
-        if stranger.engine is None:
-            stranger.engine = Engine.of(self._context, server=True)
         engine = stranger.engine
+        if engine is None:
+            stranger.begun = data = stranger.begun + data
+            if not _hello_begins(data, self._limits.handshake_bytes):
+                return None
+            engine = stranger.engine = Engine.of(self._context, server=True)
         engine.incoming.write(data)
         complete = engine.handshake()
         self._say(stranger)
@@ -310,6 +321,22 @@ class Doorman(Listener):
             if not self._closed:
                 self._failure = failure
                 os.eventfd_write(self._ready, 1)
+
+
+def _hello_begins(data: bytes, most: int) -> bool:
+    """Whether a ClientHello begins that has at most `most` bytes; False while that can't be seen yet.
+
+    OpenSSL takes memory for as many bytes as a message says it has, up to 128 KiB, before they have come. Raises
+    ProtocolError for what is no ClientHello of that size.
+    """
+    if data[:1] != _HANDSHAKE or (len(data) > _TYPE_AT and data[_TYPE_AT] != _CLIENT_HELLO):
+        raise ProtocolError("it does not speak TLS")
+    if len(data) < _BODY_AT:
+        return False
+    size = int.from_bytes(data[_TYPE_AT + 1 : _BODY_AT], "big")
+    if size > most:
+        raise ProtocolError(f"it begins with {size} bytes, and may send {most} before it proves who it is")
+    return True
 
 
 def _reason(problem: ssl.SSLError) -> str:

@@ -99,11 +99,12 @@ def _shake_hands(under: SocketStream, engine: Engine, url: ChannelUrl[Any], dead
             if not done:
                 chunk = under.read(_CHUNK, max(0.0, deadline - monotonic()))
                 if chunk is None:
-                    raise Unreachable(f"can't reach {url}: it lets one connect and says nothing; is it a gateway?")
+                    raise Unreachable(f"can't reach {url}: who listens there says nothing; is it a gateway?")
                 engine.incoming.write(chunk)
     except ssl.SSLCertVerificationError as problem:
         raise Unauthenticated(
-            f"{url} is not the gateway that was paired with: {problem.verify_message}; if it was set up anew, pair again"
+            f"{url} is not the gateway that was paired with: {problem.verify_message}; "
+            "if it was set up anew, pair again"
         ) from None
     except ssl.SSLError as problem:
         raise Unreachable(f"can't reach {url}: {_no_tls(problem)}") from None

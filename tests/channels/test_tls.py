@@ -323,7 +323,7 @@ def test_a_stranger_who_says_nothing_sees_nothing_and_is_gone_in_time(open_door:
 def test_dribbling_gains_no_time(open_door: Callable[..., Doorman]) -> None:
     door = open_door(replace(LIMITS, handshake_s=0.5))
     pause = threading.Event()
-    with closing(knock(door)) as sock, pytest.raises(OSError):  # noqa: PT011 - reset or broken pipe
+    with closing(knock(door)) as sock, pytest.raises(OSError):
         deadline = monotonic() + 10
         hello = b"\x16\x03\x01\x0f\xff" + bytes(4000)
         for byte in hello:
@@ -333,14 +333,45 @@ def test_dribbling_gains_no_time(open_door: Callable[..., Doorman]) -> None:
     assert door.strangers == 0
 
 
-def test_a_stranger_may_send_4_kib_and_no_more(door: Doorman) -> None:
+def client_hello() -> bytes:
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    with pytest.raises(ssl.SSLWantReadError):
+        context.wrap_bio(incoming, outgoing).do_handshake()
+    return outgoing.read()
+
+
+def test_a_stranger_may_send_4_kib_and_no_more(door: Doorman, caplog: pytest.LogCaptureFixture) -> None:
+    # A good beginning, and then a record that is too long to come to its end.
+    sent = (client_hello() + b"\x17\x03\x03\x40\x00" + bytes(5000))[:4096]
     with closing(knock(door)) as sock:
-        # The beginning of a ClientHello that never ends: nothing in it is wrong yet.
-        sock.sendall((b"\x16\x03\x01\x3f\xfc\x01\x00\x3f\xf8\x03\x03" + bytes(16_000))[:4095])
-        wait_until(lambda: door.strangers == 1, "the stranger is heard")
-        sock.sendall(b"\0" * 3)
+        sock.sendall(sent[:-1])
+        assert sock.recv(5)[:1] == b"\x16"  # it was answered
+        wait_until(lambda: door.strangers == 1, "one byte may still come")
+        sock.sendall(sent[-1:])
         everything_from(sock)
     assert door.strangers == 0
+    assert "sent 4096 bytes and no proof" in caplog.text
+
+
+def test_a_first_message_that_says_it_is_long_is_refused_before_memory_is_taken_for_it(
+    door: Doorman, caplog: pytest.LogCaptureFixture
+) -> None:
+    with closing(knock(door)) as sock:
+        sock.sendall(b"\x16\x03\x01\x3f\xfc\x01\x01\xff\xf8")
+        assert everything_from(sock) == b""
+    assert "begins with 131064 bytes, and may send 4096" in caplog.text
+
+
+@pytest.mark.parametrize("cut", range(1, 12))
+def test_a_handshake_that_begins_in_pieces_goes_on(door: Doorman, cut: int) -> None:
+    hello = client_hello()
+    with closing(knock(door)) as sock:
+        sock.sendall(hello[:cut])
+        threading.Event().wait(0.01)
+        sock.sendall(hello[cut:])
+        assert sock.recv(5)[:1] == b"\x16"
 
 
 @pytest.mark.parametrize(

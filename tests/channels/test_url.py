@@ -109,7 +109,7 @@ def test_pipe_urls_keep_the_command_line() -> None:
         ("", "write one like tcp://host:18871"),
         ("bench3", "write one like tcp://host:18871"),
         ("bench3:18871", "write tcp://bench3:18871"),
-        ("tpc://bench3", "did you mean 'tcp'? known: tcp, unix, pipe, ssh, serial, rfc2217, socket"),
+        ("tpc://bench3", "did you mean 'tcp'? known: tcp, tls, unix, pipe, ssh, serial, rfc2217, socket"),
         ("http://bench3", "unknown scheme"),
         ("tcp:bench3", "after tcp: comes //"),
         ("tcp://bench3:http", "a port is a whole number from 0 to 65535"),
@@ -190,6 +190,7 @@ def test_a_wrong_url_says_in_one_line_what_to_write_instead(url: str, wants: str
 def test_every_scheme_has_its_module() -> None:
     samples = {
         "tcp": "tcp://h",
+        "tls": "tls://h?identity=/etc/x",
         "unix": "unix:///s",
         "pipe": "pipe:x",
         "ssh": "ssh://h",
