@@ -268,7 +268,7 @@ class Gateway:
 
     def _check_place(self) -> None:
         url = parse_url(self.config.gateway.listen)
-        if url.scheme == "tcp":
+        if url.scheme in {"tcp", "tls"}:
             try:
                 listen(url, limits=self.config.limits).close()
             except ConfigError as problem:
@@ -281,7 +281,7 @@ class Gateway:
         section, url = self.config.gateway, parse_url(self.url)
         if not section.advertise:
             self._not_advertised = "not advertised: switched off in the config"
-        elif url.scheme != "tcp" or url.host is None or url.port is None:
+        elif url.scheme not in {"tcp", "tls"} or url.host is None or url.port is None:
             self._not_advertised = f"not advertised: a {url.scheme} URL can't be; clients need the URL"
         else:
             advertisement = Advertisement(
@@ -290,6 +290,7 @@ class Gateway:
                 id=stable_id(),
                 version=version(),
                 devices=len(self.devices),
+                tls=url.scheme == "tls",
                 addresses=addresses_for(url.host),
             )
             self._advertiser = Advertiser(advertisement, list(section.interfaces) or interfaces_for(url.host))

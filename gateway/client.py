@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import logging
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
 
-from gateway.channels import is_url, open_channel
+from gateway.channels import DEFAULT_PORT, Channel, is_url, open_channel
+from gateway.errors import ConfigError, LinkDown, NotFound, Unauthenticated
+from gateway.identity.trust import Trusted, TrustStore
 from gateway.limits import DEFAULT_LIMITS, Limits
 from gateway.service.service import Service, VoidService
 from gateway.sync.client import connect_channel
@@ -12,6 +16,12 @@ from gateway.sync.connection import Connection
 
 if TYPE_CHECKING:
     from gateway.discovery import FoundGateway
+
+LAST_PLACE_S: Final = 2.0
+"""A gateway that was paired with is tried for so long at its last address, at least."""
+BROWSE_S: Final = 3.0
+
+_log: Final = logging.getLogger(__name__)
 
 
 def connect(
@@ -23,20 +33,84 @@ def connect(
     limits: Limits | None = None,
     background: bool = True,
 ) -> Connection:
-    """A connection to the server at a URL (`tcp://host:port`, `unix:///path`, `ssh://host`, `serial:///dev/ttyUSB0`,
-    `pipe:command`), or to the gateway of that name on the LAN.
+    """A connection to the server at a URL (`tcp://host:port`, `tls://host:port`, `unix:///path`, `ssh://host`,
+    `serial:///dev/ttyUSB0`, `pipe:command`), or to the gateway of that name: one that this computer was paired with, or
+    one on the LAN.
 
     `service` is what this side shows to the peer, `config` overrides keys of DEFAULT_CONFIG, `timeout` bounds finding
-    and reaching the peer. Raises ConfigError for a wrong URL, NotFound or Ambiguous for a name, LinkDown if nobody
-    answers.
+    and reaching the peer. Raises ConfigError for a wrong URL, NotFound or Ambiguous for a name, Unauthenticated where
+    the gateway can't prove who it is or this computer was never paired with it, LinkDown if nobody answers.
     """
-    if not is_url(url_or_name):
-        from gateway.discovery import resolve
-
-        url_or_name = resolve(url_or_name, timeout)
     bounds = limits or DEFAULT_LIMITS
-    channel = open_channel(url_or_name, limits=bounds, timeout=timeout)
+    if is_url(url_or_name):
+        channel = open_channel(url_or_name, limits=bounds, timeout=timeout)
+    else:
+        channel = _reach(url_or_name, bounds, timeout)
     return connect_channel(channel, service, config, limits=bounds, background=background)
+
+
+def _reach(name: str, limits: Limits, timeout: float) -> Channel:
+    """A channel to the gateway called `name`.
+
+    A fixed address goes first: the user has written it. Then a gateway that this computer was paired with under this
+    name, which is believed only where it proves who it is, whatever discovery says. Then discovery.
+    """
+    from gateway.discovery import locate, static_gateways
+
+    fixed = static_gateways()
+    trusted = TrustStore().named(name) if name not in fixed else None
+    if trusted is not None:
+        return _reach_trusted(trusted, limits, timeout)
+    found = locate(name, timeout, fixed)
+    if found.tls and found.id is not None:
+        trusted = TrustStore().with_id(found.id)
+        if trusted is None:
+            raise Unauthenticated(
+                f"{name!r} at {found.shown_url} lets in paired computers only; run `gateway pair` there, and "
+                f"`gateway trust {name}` here"
+            )
+        return _open_trusted(trusted, found, limits, timeout)
+    return open_channel(found.url, limits=limits, timeout=timeout)
+
+
+def _reach_trusted(trusted: Trusted, limits: Limits, timeout: float) -> Channel:
+    """Where it was last, or else where discovery sees its id."""
+    begin = monotonic()
+    try:
+        return open_channel(trusted.url, limits=limits, timeout=min(timeout, max(LAST_PLACE_S, timeout / 3)))
+    except (LinkDown, NotFound, Unauthenticated) as problem:
+        found = _seen(trusted, max(0.0, timeout - (monotonic() - begin)))
+        if found is None:
+            raise
+        _log.info("%s: %s; trying %s", trusted.name, problem, found.url)
+    return _open_trusted(trusted, found, limits, max(LAST_PLACE_S, timeout - (monotonic() - begin)))
+
+
+def _seen(trusted: Trusted, timeout: float) -> FoundGateway | None:
+    """The gateway of that id, at another address than the last one."""
+    from gateway.discovery import browse
+
+    def wanted(found: list[FoundGateway]) -> list[FoundGateway]:
+        last = trusted.facts.host, trusted.facts.port
+        return [
+            each
+            for each in found
+            if each.tls and each.id == trusted.facts.id and (each.addresses[0], each.port) != last
+        ]
+
+    found = browse(min(timeout, BROWSE_S), until=lambda found: bool(wanted(found)), static={}) if timeout > 0 else []
+    return next(iter(wanted(found)), None)
+
+
+def _open_trusted(trusted: Trusted, found: FoundGateway, limits: Limits, timeout: float) -> Channel:
+    host, port = found.addresses[0], found.port or DEFAULT_PORT
+    channel = open_channel(trusted.url_at(host, port), limits=limits, timeout=timeout)
+    if (host, port) != (trusted.facts.host, trusted.facts.port):
+        try:
+            TrustStore().moved(trusted, host, port)
+        except ConfigError as problem:
+            _log.info("the new address of %s is not kept: %s", trusted.name, problem)
+    return channel
 
 
 def discover(timeout: float = 2.0) -> list[FoundGateway]:

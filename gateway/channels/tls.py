@@ -127,8 +127,9 @@ def listen(url: ChannelUrl[TlsOptions], limits: Limits) -> Listener:
 
     Raises ConfigError if the address or the certificates can't be used, NotFound for an unknown name.
     """
-    from gateway.identity.ca import Authority, fingerprint
+    from gateway.identity.ca import Authority
     from gateway.identity.clients import Clients
+    from gateway.identity.principal import fingerprint
 
     folder = Path(url.options.identity) if url.options.identity is not None else gateway_folder()
     Authority.open(folder)

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import pwd
 import socket
 import stat
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from struct import Struct
 from typing import Final
 
 from gateway.channels.base import Channel
@@ -32,6 +34,8 @@ from gateway.limits import Limits
 MAX_PATH: Final = 107
 """Bytes of a socket's path: `sun_path` has 108, the last one is a NUL (unix(7))."""
 PROBE_S: Final = 1.0
+_UCRED: Final = Struct("@iII")
+"""struct ucred: pid, uid, gid (unix(7))."""
 
 
 def _file_mode(text: str) -> int:
@@ -67,6 +71,41 @@ def connect(url: ChannelUrl[UnixOptions], limits: Limits, timeout: float) -> Cha
         sock.close()
         raise Unreachable(f"can't reach {url}: {_advice(error)}") from None
     return StreamChannel(SocketStream(sock), limits, compress=bool(url.options.compress))
+
+
+@dataclass(frozen=True, slots=True)
+class UnixPeer:
+    """Who is at the other end of a Unix socket, as the kernel knows it: whoever connected, when it connected."""
+
+    uid: int
+    user: str
+    """The user's name, or `uid 1000` for one that has none."""
+    pid: int
+    """0 for a process that can't be seen from here, such as one in another container."""
+
+
+def peer_credentials(channel: Channel) -> UnixPeer | None:
+    """Who is at the other end of `channel`; None where it is no Unix socket. Raises LinkDown once it is closed."""
+    descriptor = os.dup(channel.fileno())
+    try:
+        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            return None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    with socket.socket(fileno=descriptor) as sock:
+        if sock.family != socket.AF_UNIX:
+            return None
+        pid, uid, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return UnixPeer(uid, user_name(uid), pid)
+
+
+def user_name(uid: int) -> str:
+    """The name of the user with that number, or `uid 1000` for one that has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
 
 
 def _advice(error: OSError) -> str:

@@ -3,6 +3,7 @@
     [gateway]                            # all of it may be left out
     name = "bench-3"                     # what discovery shows; default: the host's name
     listen = "tcp://127.0.0.1:18871"
+    insecure_lan = false                 # true: a tcp:// address of a network lets in anybody who reaches it
     advertise = true
     interfaces = ["192.168.1.20"]        # where to advertise; default: what `listen` is bound to
     log_level = "warning"
@@ -81,6 +82,8 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """The instance name that discovery shows, at most 63 bytes."""
     listen: str = DEFAULT_LISTEN
     """The URL to listen at. Port 0 takes a free one."""
+    insecure_lan: bool = False
+    """Whether anybody who reaches a `tcp://` address of a network is let in: see `listen_problem`."""
     advertise: bool = True
     interfaces: tuple[str, ...] = ()
     """Addresses of the interfaces to advertise on; empty: those that `listen` is bound to."""

@@ -5,7 +5,7 @@ from gateway.discovery.advertiser import Advertiser
 from gateway.discovery.browser import FoundGateway, Survey, browse, survey
 from gateway.discovery.identity import stable_id
 from gateway.discovery.interfaces import addresses_for, interfaces_for
-from gateway.discovery.lookup import resolve
+from gateway.discovery.lookup import locate, resolve
 from gateway.discovery.static import static_gateways
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "addresses_for",
     "browse",
     "interfaces_for",
+    "locate",
     "resolve",
     "stable_id",
     "static_gateways",

@@ -24,7 +24,18 @@ def resolve(
     *,
     interfaces: Sequence[str] | None = None,
 ) -> str:
-    """The URL of the gateway called `name`.
+    """The URL of the gateway called `name`; see `locate`."""
+    return locate(name, timeout_s, static, interfaces=interfaces).url
+
+
+def locate(
+    name: str,
+    timeout_s: float = 3.0,
+    static: Mapping[str, str] | None = None,
+    *,
+    interfaces: Sequence[str] | None = None,
+) -> FoundGateway:
+    """The gateway called `name`.
 
     A fixed address (`static`, by default `static_gateways()`) is taken at once; otherwise the network is browsed until
     the name is seen, at most `timeout_s`. A name in exactly this spelling goes before one that differs in case.
@@ -32,7 +43,7 @@ def resolve(
     """
     fixed = static_gateways() if static is None else static
     if name in fixed:
-        return fixed[name]
+        return FoundGateway(name=name, url=fixed[name], source="static", tls=fixed[name].startswith("tls:"))
     first_seen: dict[bool, float] = {}
 
     def enough(found: list[FoundGateway]) -> bool:
@@ -52,7 +63,7 @@ def resolve(
         )
     if not matches:
         raise NotFound(_not_found(name, timeout_s, seen), name=name, seen=[gateway.name for gateway in seen.gateways])
-    return matches[0].url
+    return matches[0]
 
 
 def _matches(gateways: Sequence[FoundGateway], name: str) -> list[FoundGateway]:

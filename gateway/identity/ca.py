@@ -16,7 +16,6 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from hashlib import sha256
 from pathlib import Path
 from typing import Final, Self
 
@@ -28,6 +27,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from gateway.errors import ConfigError, ProtocolError
 from gateway.identity.places import check_secret, gateway_folder, locked, read_bounded, write_private
+from gateway.identity.principal import fingerprint
 
 CA_CERTIFICATE: Final = "ca.pem"
 CA_KEY: Final = "ca.key"
@@ -168,11 +168,6 @@ def check_issued(ca_pem: bytes, certificate_pem: bytes, key: PrivateKey) -> None
         raise ProtocolError(f"the gateway sent no certificate that can be used: {problem or 'wrong issuer'}") from None
     if made.public_key() != key.public_key() or list(purposes) != [ExtendedKeyUsageOID.CLIENT_AUTH]:
         raise ProtocolError("the gateway sent a certificate for another key or another purpose")
-
-
-def fingerprint(certificate: bytes) -> str:
-    """SHA-256 of a certificate in DER, in hex: what a client is known by."""
-    return sha256(certificate).hexdigest()
 
 
 def der(certificate: x509.Certificate) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
+from hashlib import sha256
 from types import MappingProxyType
 from typing import Final
 
@@ -82,6 +83,11 @@ class Principal:
 
     def __str__(self) -> str:
         return f"{self.name} ({self.kind})"
+
+
+def fingerprint(certificate: bytes) -> str:
+    """SHA-256 of a certificate in DER, in hex: what a client is known by."""
+    return sha256(certificate).hexdigest()
 
 
 def explain(principal: Principal, device: str, access: str | None) -> tuple[bool, str]:

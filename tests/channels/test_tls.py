@@ -23,6 +23,7 @@ from gateway.channels.tls import client_context
 from gateway.errors import ConfigError, LinkDown, Unauthenticated, Unreachable
 from gateway.identity import ca, trust
 from gateway.identity.places import write_private
+from gateway.identity.principal import fingerprint
 from gateway.limits import Limits
 from gateway.protocol.framing import frame
 from tests.identity.kit import Pairing
@@ -102,7 +103,7 @@ def context_of(folder: Path, **changes: Any) -> ssl.SSLContext:
 def test_both_ends_know_who_the_other_is(door: Doorman, pairing: Pairing) -> None:
     with closing(open_channel(pairing.url_of(door.url))) as ours, closing(let_in(door)) as theirs:
         assert theirs.certificate is not None
-        assert ca.fingerprint(theirs.certificate) == pairing.entry().fingerprint
+        assert fingerprint(theirs.certificate) == pairing.entry().fingerprint
         shown = ca.read_certificate(pairing.gateway / ca.SERVER_CERTIFICATE)
         assert ours.certificate == ca.der(shown)
         assert theirs.endpoints == (ours.endpoints or ())[::-1]
