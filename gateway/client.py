@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway.channels import DEFAULT_PORT, Channel, is_url, open_channel
 from gateway.errors import ConfigError, LinkDown, NotFound, Unauthenticated
-from gateway.identity.trust import Trusted, TrustStore
 from gateway.limits import DEFAULT_LIMITS, Limits
 from gateway.service.service import Service, VoidService
 from gateway.sync.client import connect_channel
@@ -16,6 +15,7 @@ from gateway.sync.connection import Connection
 
 if TYPE_CHECKING:
     from gateway.discovery import FoundGateway
+    from gateway.identity.trust import Trusted
 
 LAST_PLACE_S: Final = 2.0
 """A gateway that was paired with is tried for so long at its last address, at least."""
@@ -56,6 +56,7 @@ def _reach(name: str, limits: Limits, timeout: float) -> Channel:
     name, which is believed only where it proves who it is, whatever discovery says. Then discovery.
     """
     from gateway.discovery import locate, static_gateways
+    from gateway.identity.trust import TrustStore
 
     fixed = static_gateways()
     trusted = TrustStore().named(name) if name not in fixed else None
@@ -106,6 +107,8 @@ def _open_trusted(trusted: Trusted, found: FoundGateway, limits: Limits, timeout
     host, port = found.addresses[0], found.port or DEFAULT_PORT
     channel = open_channel(trusted.url_at(host, port), limits=limits, timeout=timeout)
     if (host, port) != (trusted.facts.host, trusted.facts.port):
+        from gateway.identity.trust import TrustStore
+
         try:
             TrustStore().moved(trusted, host, port)
         except ConfigError as problem:

@@ -24,6 +24,9 @@ COMMANDS: Final = {
     "read": "Read a property of a device.",
     "call": "Call a method of a device.",
     "shell": "Open a Python prompt with the gateway connected.",
+    "pair": "Let a client in: prints a one-time code, on the gateway's machine.",
+    "trust": "Pair this computer with a gateway, by the code that it printed.",
+    "clients": "Show, add and revoke the clients of this machine's gateway.",
     "ports": "List this machine's serial ports and USB devices.",
     "stdio": "Serve a config over stdin and stdout, for ssh://host.",
 }
