@@ -24,7 +24,16 @@ from typing import Any, Final, Protocol, Self
 
 from gateway import config as configuration
 from gateway.channels import Channel, listen, parse_url
-from gateway.config import Config, DeviceSection, driver_options, nearest
+from gateway.config import (
+    Config,
+    DeviceSection,
+    Examined,
+    driver_options,
+    nearest,
+    nearest_word,
+    option_clashes,
+    option_problems,
+)
 from gateway.discovery import Advertisement, Advertiser, addresses_for, interfaces_for, stable_id
 from gateway.errors import ConfigError, GatewayError
 from gateway.server import Server
@@ -119,7 +128,44 @@ def load_driver(name: str) -> Driver:
     if not inspect.isclass(found) or missing:
         lacks = f"has no {missing[0]!r}" if missing else "is no class"
         raise ConfigError(f"driver {name!r} {lacks}; a driver is a subclass of devices.Device", driver=name)
-    return found  # type: ignore[return-value]
+    driver: Any = found
+    try:
+        clashing = option_clashes(driver.Options)
+    except TypeError as problem:
+        raise ConfigError(f"driver {name!r}: its Options: {problem}", driver=name) from None
+    if clashing:
+        raise ConfigError(f"driver {name!r} has an option {clashing[0]!r}, which is a key of every device", driver=name)
+    return driver  # type: ignore[no-any-return]
+
+
+def installed_drivers() -> dict[str, Driver]:
+    """Every driver of the group `gateway.drivers` that can be loaded, by name. One that can't be is logged."""
+    drivers: dict[str, Driver] = {}
+    for point in entry_points(group=DRIVERS):
+        try:
+            drivers[point.name] = load_driver(point.name)
+        except ConfigError as problem:
+            log.warning("left out: %s", problem)
+    return drivers
+
+
+def check_config(path: str) -> Examined:
+    """The config at `path` and every mistake in it, also in the options of its drivers. Touches no hardware: drivers
+    are imported, and none is made.
+    """
+    found = configuration.examine(path)
+    problems = [*found.problems, *configuration.clashes(found.config)]
+    for section in found.config.devices:
+        try:
+            driver = load_driver(section.driver)
+        except ConfigError as problem:
+            nearest_driver = problem.facts.get("nearest")
+            problems.append(section.source.error((*section.path, "driver"), str(problem), nearest=nearest_driver))
+        else:
+            problems += option_problems(section, driver.Options)
+    order = {name: index for index, name in enumerate(found.config.files)}
+    problems.sort(key=lambda problem: (order.get(problem.file, -1), problem.line or 0))
+    return Examined(config=found.config, problems=tuple(problems))
 
 
 def load_drivers(sections: Iterable[DeviceSection]) -> dict[str, Driver]:
@@ -136,7 +182,8 @@ def load_drivers(sections: Iterable[DeviceSection]) -> dict[str, Driver]:
 def _entry_point(group: str, name: str, what: str) -> Any:
     known = {point.name: point for point in entry_points(group=group)}
     if name not in known:
-        raise ConfigError(f"unknown {what} {name[:80]!r}; {nearest(name, known)}", name=name)
+        near = nearest_word(name, known)
+        raise ConfigError(f"unknown {what} {name[:80]!r}; {nearest(name, known)}", name=name, nearest=near)
     return _imported(known[name].load, what, name)
 
 

@@ -13,11 +13,15 @@ import click
 
 from gateway.cli.exits import Exit, failure
 from gateway.cli.screen import Screen
-from gateway.config import nearest
+from gateway.config import default_path, nearest
 
 COMMANDS: Final = {
     "demo": "Start three simulated instruments and a gateway that serves them.",
     "serve": "Serve the instruments of a config file.",
+    "check": "Find every mistake in a config file, without touching hardware.",
+    "adopt": "Find instruments that are not in the config yet, and write them into it.",
+    "disable": "Take a device out of use, with a reason for who calls it.",
+    "enable": "Put a disabled device back into use.",
     "host": "Serve the instruments of a config file to a gateway, over a serial line.",
     "list": "Find the gateways on the network.",
     "describe": "Show a gateway's devices, or one device's members.",
@@ -105,6 +109,14 @@ def subcommand(name: str, **settings: Any) -> Callable[[Callable[..., None]], cl
         return click.command(name=name, cls=click.Command, **settings)(debug(as_json(decorated)))
 
     return decorate
+
+
+def config_path(*named: str | None) -> str:
+    """The config that a command line names in one of several ways, or the default. Raises click.UsageError for two."""
+    paths = [path for path in named if path is not None]
+    if len(paths) > 1:
+        raise click.UsageError("the config is named twice", click.get_current_context())
+    return paths[0] if paths else str(default_path())
 
 
 def _screen(words: Sequence[str]) -> Screen:

@@ -1,4 +1,4 @@
-"""The gateway's configuration: frozen structs, read from one TOML file.
+"""The gateway's configuration: frozen structs, read from one TOML file and the folder `devices.d` beside it.
 
     [gateway]                            # all of it may be left out
     name = "bench-3"                     # what discovery shows; default: the host's name
@@ -10,7 +10,8 @@
 
     [devices.psu1]                       # one table a device; its name is what clients say
     driver = "scpi-power-supply"         # an entry point's name, or "package.module:Class"
-    port = "/dev/serial/by-id/usb-..."   # the rest belongs to the driver, which declares it in its `Options`
+    port = "/dev/serial/by-id/usb-..."   # the rest belongs to the driver, which declares it in its `Options`,
+    limits.voltage = [0, 12]             # or to every device: see `gateway.config.common`
 
     [hosts.bench2]                       # an instrument host: its devices are served as bench2.NAME
     url = "serial:///dev/serial/by-id/usb-...?baudrate=921600"
@@ -18,7 +19,8 @@
     [limits]                             # any field of `gateway.limits.Limits`
     connections = 32
 
-A wrong file is a `ConfigError` of one line that begins with `FILE:LINE:` and says what to write instead.
+A file `devices.d/ANY.toml` holds `[devices.NAME]` and `[hosts.NAME]` only. A wrong file is a `ConfigError` of one line
+that begins with `FILE:LINE:` and says what to write instead; `examine` gives every mistake at once.
 """
 
 from __future__ import annotations
@@ -27,39 +29,56 @@ import ipaddress
 import keyword
 import os
 import re
-import socket
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from gateway.channels import parse_url
-from gateway.config.convert import Table, as_found, nearest, refuse_unknown, to_struct
+from gateway.config.changes import Changes, DeviceChange, difference
+from gateway.config.common import COMMON_KEYS, DeviceCommon, Match, option_clashes, read_common
+from gateway.config.convert import Table, as_found, converted, nearest, nearest_word, unknown_keys
+from gateway.config.files import MAX_FILE, config_files, read_file
+from gateway.config.sections import DEFAULT_LISTEN, Config, DeviceSection, GatewaySection, HostSection
 from gateway.config.source import KeyPath, Source, read_tables
 from gateway.errors import ConfigError
-from gateway.limits import MIB, Limits
+from gateway.limits import Limits
 
 __all__ = [
+    "COMMON_KEYS",
     "DEFAULT_LISTEN",
     "MAX_DEVICE_NAME",
+    "MAX_FILE",
     "RESERVED_NAMES",
+    "Changes",
     "Config",
+    "DeviceChange",
+    "DeviceCommon",
     "DeviceSection",
+    "Examined",
     "GatewaySection",
     "HostSection",
     "KeyPath",
+    "Match",
     "Source",
+    "clashes",
     "default_path",
+    "difference",
     "driver_options",
+    "examine",
     "from_tables",
     "load",
+    "name_pattern",
     "name_problem",
     "nearest",
+    "nearest_word",
+    "option_clashes",
+    "option_problems",
     "parse",
+    "with_port",
 ]
 
-DEFAULT_LISTEN: Final = "tcp://127.0.0.1:18871"
-MAX_FILE: Final = MIB
 MAX_LIMIT: Final = 1e15
 """Above any useful limit, and small enough for every clock and allocation."""
 MAX_INSTANCE_NAME: Final = 63
@@ -75,54 +94,13 @@ RESERVED_NAMES: Final = frozenset(
 T = TypeVar("T")
 
 
-class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The table `[gateway]`."""
+class Examined(msgspec.Struct, frozen=True, kw_only=True):
+    """A config with all its mistakes."""
 
-    name: str = msgspec.field(default_factory=lambda: socket.gethostname().partition(".")[0] or "gateway")
-    """The instance name that discovery shows, at most 63 bytes."""
-    listen: str = DEFAULT_LISTEN
-    """The URL to listen at. Port 0 takes a free one."""
-    insecure_lan: bool = False
-    """Whether anybody who reaches a `tcp://` address of a network is let in: see `listen_problem`."""
-    advertise: bool = True
-    interfaces: tuple[str, ...] = ()
-    """Addresses of the interfaces to advertise on; empty: those that `listen` is bound to."""
-    log_level: Literal["debug", "info", "warning", "error"] = "warning"
-
-
-class DeviceSection(msgspec.Struct, frozen=True, kw_only=True):
-    """One table `[devices.NAME]`. `options` are raw until the driver is known: see `driver_options`."""
-
-    name: str
-    driver: str
-    options: dict[str, Any]
-    source: Source
-
-    @property
-    def path(self) -> KeyPath:
-        """The table's key path in the file."""
-        return ("devices", self.name)
-
-
-class HostSection(msgspec.Struct, frozen=True, kw_only=True):
-    """One table `[hosts.NAME]`: an instrument host."""
-
-    name: str
-    url: str
-    """Where the host serves, as a channel URL."""
-    source: Source
-
-
-class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """One whole file."""
-
-    gateway: GatewaySection
-    devices: tuple[DeviceSection, ...]
-    """In the file's order."""
-    hosts: tuple[HostSection, ...]
-    """In the file's order."""
-    limits: Limits
-    source: Source
+    config: Config
+    """What could be read. With problems it is good for nothing but finding more of them."""
+    problems: tuple[ConfigError, ...]
+    """In the order of the files and lines. Their facts: `file`, `line`, `key`, `reason`, `nearest`."""
 
 
 def default_path() -> Path:
@@ -133,46 +111,44 @@ def default_path() -> Path:
 
 
 def load(path: str | os.PathLike[str]) -> Config:
-    """The config in the file at `path`. Raises ConfigError: no such file, unreadable, over 1 MiB, or `parse`'s."""
-    name = os.fspath(path)
+    """The config at `path`, with `devices.d` beside it. Raises ConfigError for its first mistake, which also says how
+    many more there are.
+    """
+    found = examine(path)
+    if len(found.problems) > 1:
+        first, more = found.problems[0], len(found.problems) - 1
+        raise ConfigError(f"{first}; and {more} more: gateway check {os.fspath(path)}", **first.facts)
+    return _without_problems(found)
+
+
+def examine(path: str | os.PathLike[str]) -> Examined:
+    """The config at `path`, with `devices.d` beside it, and every mistake in it. Never raises ConfigError."""
+    problems: list[ConfigError] = []
+    documents: list[tuple[Table, Source]] = []
     try:
-        with open(name, "rb") as file:
-            data = file.read(MAX_FILE + 1)
-    except FileNotFoundError:
-        raise ConfigError(f"{name}: no such file; write one like examples/bench.toml", file=name) from None
-    except OSError as problem:
-        raise ConfigError(f"{name}: cannot read it: {problem.strerror or problem}", file=name) from None
-    if len(data) > MAX_FILE:
-        raise ConfigError(f"{name}: larger than {MAX_FILE} bytes, which no config is", file=name)
-    return parse(data, file=name)
+        files = config_files(path)
+    except ConfigError as problem:
+        problems.append(problem)
+        files = [os.fspath(path)]
+    for name in files:
+        try:
+            documents.append(read_tables(read_file(name), name))
+        except ConfigError as problem:
+            problems.append(problem)
+            # A device in the file that can't be read must not make the other files look wrong.
+            documents.append(({}, Source(name)))
+    return _examined(documents, problems)
 
 
 def parse(data: bytes, *, file: str) -> Config:
-    """The config in `data`; `file` is its name in errors. Raises ConfigError."""
-    return _config(*read_tables(data, file))
+    """The config in `data`; `file` is its name in errors. Raises ConfigError for its first mistake."""
+    return _without_problems(_examined([read_tables(data, file)], []))
 
 
 def from_tables(devices: Table, *, origin: str, gateway: Table | None = None, hosts: Table | None = None) -> Config:
     """A config of tables that come from code, such as a bench; `origin` is the place that errors name."""
     document = {"devices": dict(devices), "gateway": dict(gateway or {}), "hosts": dict(hosts or {})}
-    return _config(document, Source(origin))
-
-
-def _config(document: Table, source: Source) -> Config:
-    refuse_unknown(document, ("gateway", "devices", "hosts", "limits"), source, (), what="table")
-    gateway = to_struct(_table(document, ("gateway",), source), GatewaySection, source, ("gateway",))
-    _check_gateway(gateway, source)
-    devices = _table(document, ("devices",), source)
-    hosts = _table(document, ("hosts",), source)
-    if not devices and not hosts:
-        raise source.error((), "no [devices.NAME] table: nothing to serve")
-    return Config(
-        gateway=gateway,
-        devices=tuple(_device(name, devices, source) for name in devices),
-        hosts=tuple(_host(name, hosts, devices, source) for name in hosts),
-        limits=_limits(_table(document, ("limits",), source), source),
-        source=source,
-    )
+    return _without_problems(_examined([(document, Source(origin))], []))
 
 
 def driver_options(section: DeviceSection, options: type[T]) -> T:
@@ -180,79 +156,218 @@ def driver_options(section: DeviceSection, options: type[T]) -> T:
 
     Raises ConfigError with file, line and key: an unknown or missing key, a wrong type, or what the struct refuses.
     """
-    return to_struct(section.options, options, section.source, section.path)
+    made, problems = converted(section.options, options, section.source, section.path, beside=COMMON_KEYS)
+    if made is None:
+        raise problems[0]
+    return made
+
+
+def option_problems(section: DeviceSection, options: type[Any]) -> list[ConfigError]:
+    """Everything that is wrong with the section's options for a driver that takes `options`.
+
+    A section with `match` needs no `port`, and its driver must take one.
+    """
+    if section.common.match is not None:
+        section = with_port(section, "/dev/matched")
+    return converted(section.options, options, section.source, section.path, beside=COMMON_KEYS)[1]
+
+
+def with_port(section: DeviceSection, port: str) -> DeviceSection:
+    """The section of a device with `match`, its port found: `port` becomes the driver's option of that name."""
+    return msgspec.structs.replace(section, options={**section.options, "port": port})
+
+
+def clashes(config: Config) -> list[ConfigError]:
+    """One error for each device that says by the same `match` or `port` where it is as one before it does."""
+    first: dict[str, DeviceSection] = {}
+    problems = []
+    for section in config.devices:
+        match, port = section.common.match, section.options.get("port")
+        key = repr(match) if match is not None else port if isinstance(port, str) else None
+        other = first.setdefault(key, section) if key is not None else section
+        if other is not section:
+            path = (*section.path, "match" if match is not None else "port")
+            place = other.source.place((*other.path, path[-1]))
+            problems.append(section.source.error(path, f"{other.name} ({place}) has the same {path[-1]!r}"))
+    return problems
+
+
+def _without_problems(found: Examined) -> Config:
+    if found.problems:
+        raise found.problems[0]
+    return found.config
+
+
+def _examined(documents: Sequence[tuple[Table, Source]], problems: list[ConfigError]) -> Examined:
+    main, source = documents[0]
+    unreadable = bool(problems)
+    problems += unknown_keys(main, _TABLES, source, (), what="table")
+    for table, other in documents[1:]:
+        problems += _out_of_place(table, source, other)
+    gateway = _gateway(main, source, problems)
+    limits = _limits(main, source, problems)
+    tables = _Tables(documents, problems)
+    devices = [_device(name, holder, where, problems) for name, holder, where in tables.rows("devices")]
+    hosts = [_host(name, holder, where, problems) for name, holder, where in tables.rows("hosts")]
+    if not devices and not hosts and not unreadable and not problems:
+        problems.append(source.error((), "no [devices.NAME] table: nothing to serve"))
+    order = {each.file: index for index, (_, each) in enumerate(documents)}
+    problems.sort(key=lambda problem: (order.get(problem.file, -1), problem.line or 0))
+    config = Config(
+        gateway=gateway,
+        devices=tuple(section for section in devices if section is not None),
+        hosts=tuple(section for section in hosts if section is not None),
+        limits=limits,
+        source=source,
+        files=tuple(order),
+    )
+    return Examined(config=config, problems=tuple(problems))
 
 
 # -- what each table may hold -------------------------------------------------------------------------------------
 
 
-def _table(holder: Table, path: KeyPath, source: Source) -> Table:
-    """The table at the last key of `path` in `holder`, empty where it is left out."""
+_TABLES: Final = ("gateway", "devices", "hosts", "limits")
+
+
+def _out_of_place(table: Table, main: Source, source: Source) -> list[ConfigError]:
+    """What a file in `devices.d` has and must not have."""
+    ours = [
+        source.error((key,), f"[{key}] belongs into {main.file}; here are [devices.NAME] and [hosts.NAME] only")
+        for key in ("gateway", "limits")
+        if key in table
+    ]
+    rest = {key: value for key, value in table.items() if key not in _TABLES}
+    return ours + unknown_keys(rest, ("devices", "hosts"), source, (), what="table")
+
+
+class _Tables:
+    """The tables `[devices.NAME]` and `[hosts.NAME]` of all files. A name counts once: later ones are problems."""
+
+    def __init__(self, documents: Sequence[tuple[Table, Source]], problems: list[ConfigError]) -> None:
+        self._rows: dict[str, list[tuple[str, Table, Source]]] = {"devices": [], "hosts": []}
+        taken: dict[str, tuple[KeyPath, Source]] = {}
+        for kind, rows in self._rows.items():
+            for document, source in documents:
+                holder = _table(document, (kind,), source, problems)
+                for name in holder:
+                    path = (kind, name)
+                    if name in taken:
+                        problems.append(_taken(path, source, *taken[name]))
+                    elif wrong := name_problem(name, kind.removesuffix("s")):
+                        problems.append(source.error(path, wrong))
+                    else:
+                        taken[name] = path, source
+                        rows.append((name, holder, source))
+
+    def rows(self, kind: str) -> list[tuple[str, Table, Source]]:
+        """Name, the table that holds it, and where that stands."""
+        return self._rows[kind]
+
+
+def _taken(path: KeyPath, source: Source, first: KeyPath, where: Source) -> ConfigError:
+    name, kind = path[-1], path[0].removesuffix("s")
+    if path[0] == first[0]:
+        return source.error(path, f"{name!r} is in {where.place(first)} already; a {kind} has one table")
+    place = "" if where.file == source.file else f" ({where.place(first)})"
+    return source.error(path, f"{name!r} is a device's name already{place}; choose another one for the host")
+
+
+def _table(holder: Table, path: KeyPath, source: Source, problems: list[ConfigError]) -> Table:
+    """The table at the last key of `path` in `holder`, empty where it is left out or is none."""
     found = holder.get(path[-1], {})
-    if not isinstance(found, dict):
-        raise source.error(path, f"{path[-1]!r} must be a table, [{'.'.join(path)}], not {as_found(found)}")
-    return found
+    if isinstance(found, dict):
+        return found
+    problems.append(source.error(path, f"{path[-1]!r} must be a table, [{'.'.join(path)}], not {as_found(found)}"))
+    return {}
 
 
-def _check_gateway(section: GatewaySection, source: Source) -> None:
+def _gateway(main: Table, source: Source, problems: list[ConfigError]) -> GatewaySection:
+    made, wrong = converted(_table(main, ("gateway",), source, problems), GatewaySection, source, ("gateway",))
+    problems += wrong
+    if made is None:
+        return GatewaySection()
+    problems += _gateway_problems(made, source)
+    return made
+
+
+def _gateway_problems(section: GatewaySection, source: Source) -> Iterator[ConfigError]:
     size = len(section.name.encode())
     if not 1 <= size <= MAX_INSTANCE_NAME or not section.name.isprintable():
-        raise source.error(
+        yield source.error(
             ("gateway", "name"), f"'name' must be 1 to {MAX_INSTANCE_NAME} bytes of printable text, not {size} bytes"
         )
-    if section.name != section.name.strip():
-        raise source.error(("gateway", "name"), f"'name' has blanks at its ends; write {section.name.strip()!r}")
-    try:
-        parse_url(section.listen)
-    except ConfigError as problem:
-        raise source.error(("gateway", "listen"), f"'listen': {problem}") from None
+    elif section.name != section.name.strip():
+        yield source.error(("gateway", "name"), f"'name' has blanks at its ends; write {section.name.strip()!r}")
+    if wrong := _url_problem(section.listen):
+        yield source.error(("gateway", "listen"), f"'listen': {wrong}")
     for address in section.interfaces:
         try:
             ipaddress.ip_address(address)
         except ValueError:
-            raise source.error(
+            yield source.error(
                 ("gateway", "interfaces"), f"'interfaces' has {address[:80]!r}, which is no IP address of an interface"
-            ) from None
+            )
 
 
-def _device(name: str, devices: Table, source: Source) -> DeviceSection:
-    path = ("devices", name)
-    _check_name(path, source)
-    table = _table(devices, path, source)
-    driver = table.get("driver")
-    if driver is None:
-        raise source.error(path, "missing key 'driver'; name a driver, such as driver = \"scpi-multimeter\"")
-    if not isinstance(driver, str) or not driver:
-        raise source.error((*path, "driver"), f"'driver' must be the name of a driver, not {as_found(driver)}")
-    options = {key: value for key, value in table.items() if key != "driver"}
-    return DeviceSection(name=name, driver=driver, options=options, source=source)
-
-
-def _host(name: str, hosts: Table, devices: Table, source: Source) -> HostSection:
-    path = ("hosts", name)
-    _check_name(path, source)
-    if name in devices:
-        raise source.error(path, f"{name!r} is a device's name already; choose another one for the host")
-    table = _table(hosts, path, source)
-    refuse_unknown(table, ("url",), source, path)
-    url = table.get("url")
-    if url is None:
-        raise source.error(
-            path, "missing key 'url'; say where the host serves, such as url = \"serial:///dev/ttyUSB0\""
-        )
-    if not isinstance(url, str):
-        raise source.error((*path, "url"), f"'url' must be text in quotes, not {as_found(url)}")
+def _url_problem(url: str) -> str:
     try:
         parse_url(url)
     except ConfigError as problem:
-        raise source.error((*path, "url"), f"'url': {problem}") from None
-    return HostSection(name=name, url=url, source=source)
+        return str(problem)
+    return ""
 
 
-def _check_name(path: KeyPath, source: Source) -> None:
-    problem = name_problem(path[-1], path[0].removesuffix("s"))
-    if problem:
-        raise source.error(path, problem)
+def _device(name: str, devices: Table, source: Source, problems: list[ConfigError]) -> DeviceSection | None:
+    path = ("devices", name)
+    before = len(problems)
+    table = _table(devices, path, source, problems)
+    if len(problems) > before:
+        return None
+    driver = table.get("driver")
+    if driver is None:
+        what = "missing key 'driver'; name a driver, such as driver = \"scpi-multimeter\""
+        problems.append(source.error(path, what))
+    elif not isinstance(driver, str) or not driver:
+        what = f"'driver' must be the name of a driver, not {as_found(driver)}"
+        problems.append(source.error((*path, "driver"), what))
+    common, wrong = read_common(table, source, path)
+    problems += wrong
+    if not isinstance(driver, str) or not driver:
+        return None
+    if common is None:
+        # A stand-in, so that the driver's own options can be looked at too.
+        common = DeviceCommon(match=Match() if "match" in table else None)
+    options = {key: value for key, value in table.items() if key != "driver" and key not in COMMON_KEYS}
+    return DeviceSection(name=name, driver=driver, options=options, source=source, common=common)
+
+
+def _host(name: str, hosts: Table, source: Source, problems: list[ConfigError]) -> HostSection | None:
+    path = ("hosts", name)
+    before = len(problems)
+    table = _table(hosts, path, source, problems)
+    if len(problems) > before:
+        return None
+    problems += unknown_keys(table, ("url",), source, path)
+    url = table.get("url")
+    if url is None:
+        what = "missing key 'url'; say where the host serves, such as url = \"serial:///dev/ttyUSB0\""
+        problems.append(source.error(path, what))
+    elif not isinstance(url, str):
+        problems.append(source.error((*path, "url"), f"'url' must be text in quotes, not {as_found(url)}"))
+    elif wrong := _url_problem(url):
+        problems.append(source.error((*path, "url"), f"'url': {wrong}"))
+    else:
+        return HostSection(name=name, url=url, source=source)
+    return None
+
+
+_NAME: Final = r"[A-Za-z][A-Za-z0-9_]*"
+
+
+def name_pattern() -> str:
+    """The regular expression of a device's or host's name, but for the names that are taken."""
+    return f"^{_NAME}$"
 
 
 def name_problem(name: str, what: str = "device") -> str:
@@ -260,7 +375,7 @@ def name_problem(name: str, what: str = "device") -> str:
     shown = repr(name[:MAX_DEVICE_NAME])
     if len(name) > MAX_DEVICE_NAME:
         return f"the {what} name {shown}... is longer than {MAX_DEVICE_NAME} characters"
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or keyword.iskeyword(name):
+    if not re.fullmatch(_NAME, name) or keyword.iskeyword(name):
         return f"{shown} is no {what} name; use letters, digits and _ after a letter, such as {_EXAMPLES[what]!r}"
     if name in RESERVED_NAMES or name.startswith("exposed_"):
         return f"{shown} is a name the gateway uses; choose another, such as {_EXAMPLES[what]!r}"
@@ -270,8 +385,13 @@ def name_problem(name: str, what: str = "device") -> str:
 _EXAMPLES: Final = {"device": "psu1", "host": "bench2"}
 
 
-def _limits(table: Table, source: Source) -> Limits:
-    for key, value in table.items():
-        if isinstance(value, int | float) and not value < MAX_LIMIT:
-            raise source.error(("limits", key), f"{key!r} must be below {MAX_LIMIT:g}: no limit can be switched off")
-    return to_struct(table, Limits, source, ("limits",))
+def _limits(main: Table, source: Source, problems: list[ConfigError]) -> Limits:
+    table = _table(main, ("limits",), source, problems)
+    endless = [key for key, value in table.items() if isinstance(value, int | float) and value >= MAX_LIMIT]
+    for key in endless:
+        what = f"{key!r} must be below {MAX_LIMIT:g}: no limit can be switched off"
+        problems.append(source.error(("limits", key), what))
+    rest = {key: value for key, value in table.items() if key not in endless}
+    made, wrong = converted(rest, Limits, source, ("limits",))
+    problems += wrong
+    return Limits() if made is None else made
