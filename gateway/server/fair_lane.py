@@ -37,16 +37,14 @@ class FairLane(Lane[Task]):
             queue.append(task)
             return False
 
-    def leave(self) -> Task | None:
-        with self._lock:
-            self.owner = None
-            for client, queue in self._queues.items():
-                self.owner = queue.popleft()
-                del self._queues[client]
-                if queue:
-                    self._queues[client] = queue
-                break
-            return self.owner
+    def _next(self) -> Task | None:
+        for client, queue in self._queues.items():
+            task = queue.popleft()
+            del self._queues[client]
+            if queue:
+                self._queues[client] = queue
+            return task
+        return None
 
     @property
     def waiting(self) -> int:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import inspect
 import secrets
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import cache
 from hashlib import blake2b
 from types import GeneratorType
 from typing import Any, Final, NoReturn
@@ -18,7 +20,9 @@ from gateway.limits import Limits
 from gateway.protocol.brine import dumpable
 from gateway.protocol.copies import degrade
 from gateway.protocol.netref import FIXED_ATTRIBUTE, IdPack, Methods, Netref
-from gateway.service.exposure import Exposable, Exposure, Kind, exposed, exposure_table
+from gateway.service import permit
+from gateway.service.exposure import Access, Exposable, Exposure, Kind, exposed, exposure_table
+from gateway.service.permit import Operation
 from gateway.service.policy import Policy, bounded_items, raise_locally
 
 _SALT: Final = secrets.token_bytes(16)
@@ -35,10 +39,17 @@ class Member:
 
 
 class ItemStream(Exposable):
-    """An iterator that a device returned: it can be iterated, in single items or in blocks, and closed."""
+    """An iterator that a device returned: it can be iterated, in single items or in blocks, and closed.
 
-    def __init__(self, items: Iterator[Any]) -> None:
+    The device's code runs when an item is asked for, so that needs the `access` which getting the iterator needed.
+    """
+
+    def __init__(self, items: Iterator[Any], access: Access = Access.READ) -> None:
         self._items = items
+        self._rows = _rows_for(access)
+
+    def exposures(self) -> Mapping[str, Exposure]:
+        return self._rows
 
     def block(self, count: int, limits: Limits) -> tuple[Any, ...]:
         """The next items for one reply, at most `count`; none at the end."""
@@ -57,6 +68,13 @@ class ItemStream(Exposable):
         """End the stream early."""
         if isinstance(self._items, GeneratorType):
             self._items.close()
+
+
+@cache
+def _rows_for(access: Access) -> Mapping[str, Exposure]:
+    """The table of an ItemStream of which each item needs that access."""
+    rows = dict(ItemStream.__exposure__)
+    return rows | {"__next__": replace(rows["__next__"], access=access)}
 
 
 class MappingView(Exposable):
@@ -133,6 +151,7 @@ class DevicePolicy(Policy):
     def get(self, obj: Any, name: str) -> Any:
         exposure = _find(obj, name)
         if exposure.kind is Kind.PROPERTY:
+            _admit(obj, exposure, Operation.GET)
             return getattr(obj, exposure.attribute)
         return Member(obj, exposure)
 
@@ -140,6 +159,7 @@ class DevicePolicy(Policy):
         exposure = _table(obj).get(name)
         if exposure is None or not exposure.settable:
             _deny(obj, name, "set")
+        _admit(obj, exposure, Operation.SET, (value,))
         setattr(obj, exposure.attribute, value)
 
     def delete(self, obj: Any, name: str) -> None:
@@ -147,10 +167,12 @@ class DevicePolicy(Policy):
 
     def call(self, obj: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if type(obj) is Member:
+            _admit(obj.target, obj.exposure, Operation.CALL, args, kwargs)
             return getattr(obj.target, obj.exposure.attribute)(*args, **kwargs)
         exposure = _table(obj).get("__call__")
         if exposure is None:
             _deny(obj, "__call__", "call")
+        _admit(obj, exposure, Operation.CALL, args, kwargs)
         return getattr(obj, exposure.attribute)(*args, **kwargs)
 
     def call_attr(self, obj: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -159,6 +181,7 @@ class DevicePolicy(Policy):
         exposure = _find(obj, name)
         if exposure.kind is Kind.PROPERTY:
             _deny(obj, name, "call")
+        _admit(obj, exposure, Operation.CALL, args, kwargs)
         return getattr(obj, exposure.attribute)(*args, **kwargs)
 
     def repr_of(self, obj: Any) -> str:
@@ -194,13 +217,16 @@ class DevicePolicy(Policy):
     def take(self, obj: Any, count: int) -> tuple[Any, ...]:
         if not issubclass(type(obj), ItemStream):
             _deny(obj, "__next__", "call")
+        _admit(obj, _find(obj, "__next__"), Operation.CALL)
         return obj.block(count, self._limits)  # type: ignore[no-any-return]
 
     def slice_of(self, obj: Any, attempt: str, fallback: str, bounds: slice, args: tuple[Any, ...]) -> Any:
         _deny(obj, attempt, "call")
 
     def exit_context(self, obj: Any, error: Any) -> Any:
-        leave = getattr(obj, _find(obj, "__exit__").attribute)
+        exposure = _find(obj, "__exit__")
+        _admit(obj, exposure, Operation.CALL)
+        leave = getattr(obj, exposure.attribute)
         return leave(None, None, None) if error is None else raise_locally(error, leave)
 
     def is_instance(self, cls: Any, other: Any, id_pack: IdPack) -> bool:
@@ -208,7 +234,8 @@ class DevicePolicy(Policy):
 
     def result(self, value: Any) -> Any:
         if inspect.isgenerator(value) or (isinstance(value, Iterator) and not isinstance(value, Netref | Exposable)):
-            return ItemStream(value)
+            visit = permit.current()
+            return ItemStream(value, visit.access if visit is not None else Access.READ)
         return value if self.peer_takes_copies else plain(value)
 
     def shows_traceback(self) -> bool:
@@ -227,6 +254,18 @@ def _find(obj: Any, name: str) -> Exposure:
     if exposure is None:
         _deny(obj, name, "read")
     return exposure
+
+
+def _admit(
+    obj: Any,
+    exposure: Exposure,
+    operation: Operation,
+    args: tuple[Any, ...] = (),
+    kwargs: dict[str, Any] = {},  # noqa: B006 - never changed
+) -> None:
+    visit = permit.current()
+    if visit is not None:
+        visit.admit(obj, exposure, operation, args, kwargs)
 
 
 def _deny(obj: Any, name: str, operation: str) -> NoReturn:

@@ -25,8 +25,10 @@ from gateway.protocol.netref import Netref
 from gateway.protocol.peer import DEVICE_PROFILE, FEATURES, SMALL, VERSION, Peer, Request
 from gateway.protocol.vinegar import is_remote
 from gateway.protocol.weight import weight
+from gateway.service import permit
 from gateway.service.device_policy import DevicePolicy
 from gateway.service.handlers import handle
+from gateway.service.permit import Visit
 from gateway.service.policy import Policy
 from gateway.sync.lane import Lane
 from gateway.sync.tracebacks import format_traceback
@@ -46,13 +48,15 @@ _PATH: Final = re.compile(r"(?<![\w.])(?:/[\w.+-]+){2,}")
 class Task:
     """One call of the peer."""
 
-    __slots__ = ("begun", "calls", "charged", "in_lane", "lane", "request", "result", "waits_for_peer")
+    __slots__ = ("abandoned", "begun", "calls", "charged", "in_lane", "lane", "request", "result", "waits_for_peer")
 
     def __init__(self, calls: Calls, request: Request, lane: Lane[Task] | None) -> None:
         self.calls = calls
         self.request = request
         self.lane = lane
         self.in_lane = False
+        self.abandoned = False
+        """It took too long and was answered by somebody else."""
         self.begun = False
         self.charged = request.charged
         """What its arguments weigh on the account, still."""
@@ -63,6 +67,10 @@ class Task:
 
     def __call__(self) -> None:
         self.calls.run(self)
+
+    def abandon(self, error: Exception) -> bool:
+        """Answer with `error` though it still runs, and let the next one into its lane; whether it did run still."""
+        return self.calls.abandon(self, error)
 
 
 class Calls:
@@ -83,6 +91,10 @@ class Calls:
         self._waiting: set[Task] = set()
         self._many = min(limits.callback_depth, limits.pending_calls)
         """From so many calls on it is looked whether they are too many."""
+        self.open_visit: Callable[[Task], Visit | None] | None = None
+        """Gives the permit under which a task runs (see `service.permit`), if there is anybody to give it."""
+        self.close_visit: Callable[[Visit, BaseException | None], None] = lambda visit, error: None
+        """Told how a call that had one ended."""
         self.account: Account | None = None
         """What the arguments of calls are charged to, if anybody counts."""
         peer.charge = self._charge
@@ -209,6 +221,9 @@ class Calls:
             if following is not None and (following.calls is not self or answer is None):
                 WORKERS.submit(following)
                 following = None
+        if task.abandoned:
+            self._refund(task)
+            return following
         if task.charged and task.result is None:  # else the arguments may be part of what has to live until then
             task.request.args.clear()
             self._refund(task)
@@ -220,10 +235,23 @@ class Calls:
         if task.lane is None or not task.in_lane:
             return None
         task.in_lane = False
-        following = task.lane.leave()
+        was_owner, following = task.lane.leave(task)
+        task.abandoned = not was_owner
         if following is not None:
             following.in_lane = True
         return following
+
+    def abandon(self, task: Task, error: Exception) -> bool:
+        """See `Task.abandon`."""
+        if task.lane is None:
+            return False
+        was_owner, following = task.lane.leave(task)
+        if following is not None:
+            following.in_lane = True
+            WORKERS.submit(following)
+        if was_owner:
+            self._send_fault(task.request, error)
+        return was_owner
 
     def give_up_turn(self) -> Task | None:
         """This thread is about to wait for the peer: let the connection's next call run meanwhile (seed profile).
@@ -255,8 +283,10 @@ class Calls:
                 value = self._is_instance(*request.args)
             elif request.handler is _PING:
                 value = self._ping(*request.args)
-            else:
+            elif self.open_visit is None:
                 value = task.result = handle(self._policy, request.handler, request.args)
+            else:
+                value = task.result = self._visit(task, self.open_visit)
         except (SystemExit, KeyboardInterrupt) as error:
             self._propagate(error)
             return self._fault(request, error)
@@ -264,6 +294,23 @@ class Calls:
             return self._fault(request, error)
         owner = task.lane if self._strict else None
         return self._peer.reply(request.seq, value, owner, self._threads(request))
+
+    def _visit(self, task: Task, open_visit: Callable[[Task], Visit | None]) -> Any:
+        """Run a task under a permit."""
+        visit = open_visit(task)
+        if visit is None:
+            return handle(self._policy, task.request.handler, task.request.args)
+        problem: BaseException | None = None
+        outer = permit.enter(visit)
+        try:
+            return handle(self._policy, task.request.handler, task.request.args)
+        except BaseException as error:
+            problem = error
+            raise
+        finally:
+            permit.enter(outer)
+            self.close_visit(visit, problem)
+            del problem
 
     def _propagate(self, error: SystemExit | KeyboardInterrupt) -> None:
         """End this side where the config says so."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from threading import Lock
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from gateway.errors import Busy
 
@@ -18,14 +18,18 @@ Task = TypeVar("Task")
 class Lane(Generic[Task]):
     """The queue before one resource. At most `pending` tasks wait."""
 
-    __slots__ = ("_lock", "_pending", "_queue", "name", "owner")
+    __slots__ = ("_first", "_lock", "_pending", "_queue", "name", "owner", "station")
 
     def __init__(self, name: str, pending: int) -> None:
         self.name = name
+        self.station: Any = None
+        """What the gateway knows of the device that the lane leads to, if it is a gateway's."""
         self.owner: Task | None = None
         """The task that is in the lane now."""
         self._pending = pending
         self._queue: deque[Task] = deque()
+        self._first: deque[Task] = deque()
+        """What the gateway itself does with the device, such as making it safe: before all others."""
         self._lock = Lock()
 
     def enter(self, task: Task) -> bool:
@@ -39,11 +43,29 @@ class Lane(Generic[Task]):
             self._queue.append(task)
             return False
 
-    def leave(self) -> Task | None:
-        """The owner is done. The task that now owns the lane, for the caller to run; None if nobody waits."""
+    def enter_first(self, task: Task) -> bool:
+        """As `enter`, but in front of all that wait, and there is always room."""
         with self._lock:
-            self.owner = self._queue.popleft() if self._queue else None
-            return self.owner
+            if self.owner is None:
+                self.owner = task
+                return True
+            self._first.append(task)
+            return False
+
+    def leave(self, task: Task) -> tuple[bool, Task | None]:
+        """`task` is done. Whether it was the owner still, and the task that owns the lane now, for the caller to run.
+
+        A task that was taken out of the lane meanwhile, because it took too long, is not the owner any more.
+        """
+        with self._lock:
+            if self.owner is not task:
+                return False, None
+            self.owner = self._first.popleft() if self._first else self._next()
+            return True, self.owner
+
+    def _next(self) -> Task | None:
+        """Take the next of those that wait. The lock is held."""
+        return self._queue.popleft() if self._queue else None
 
     @property
     def waiting(self) -> int:
