@@ -44,12 +44,14 @@ class ItemStream(Exposable):
     The device's code runs when an item is asked for, so that needs the `access` which getting the iterator needed.
     """
 
+    access = Access.READ
+
     def __init__(self, items: Iterator[Any], access: Access = Access.READ) -> None:
         self._items = items
-        self._rows = _rows_for(access)
+        self.access = access
 
     def exposures(self) -> Mapping[str, Exposure]:
-        return self._rows
+        return _rows_for(self.access)
 
     def block(self, count: int, limits: Limits) -> tuple[Any, ...]:
         """The next items for one reply, at most `count`; none at the end."""
