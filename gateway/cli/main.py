@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "list": "Find the gateways on the network.",
     "describe": "Show a gateway's devices, or one device's members.",
     "read": "Read a property of a device.",
+    "watch": "Show a property of a device as it changes.",
     "call": "Call a method of a device.",
     "shell": "Open a Python prompt with the gateway connected.",
     "pair": "Let a client in: prints a one-time code, on the gateway's machine.",
