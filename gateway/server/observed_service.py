@@ -143,7 +143,7 @@ class Observing(Exposable):
 
     @exposed(access="read")
     def attach(self, deliver: Any) -> Inbox:
-        """For clients of ours: `deliver(((reading, ((number, dropped, last one), ...)), ...))` has all their readings."""
+        """For clients of ours: `deliver(((reading, ((number, dropped, last one), ...)), ...))` has all readings."""
         client = self._client_of(deliver)
         outlet = self._observers.outlet(to_inbox(deliver), at_once=BATCH)
         client.keep(outlet)
