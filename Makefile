@@ -7,14 +7,14 @@ PACKAGES := gateway devices firmware_bridge hil
 # -qq: pip speaks only when it fails. No root warning, no upgrade advice.
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip install -qq --no-input
 
-.PHONY: help demo test check bench bench-calls bench-line docs clean
+.PHONY: help demo test check bench bench-calls bench-line bench-observers docs clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    start a gateway with simulated instruments, find it and read them"
 	@echo "make test    run the tests"
 	@echo "make check   style, types and import contracts"
-	@echo "make bench   measure against stock rpyc: bench-calls over sockets, bench-line over serial lines"
+	@echo "make bench   measure: bench-calls and bench-line against stock rpyc, bench-observers how late readings are"
 	@echo "make docs    build the documentation into site/ and check its links"
 	@echo "make clean   remove everything the other targets made, .venv too"
 
@@ -31,13 +31,16 @@ check: $(VENV)/.installed-dev
 	@$(BIN)/lint-imports --no-logo
 	@echo "check: style, types and import contracts hold"
 
-bench: bench-calls bench-line
+bench: bench-calls bench-line bench-observers
 
 bench-calls: $(VENV)/.installed-dev
 	@$(BIN)/python tests/bench/run.py $(ARGS)
 
 bench-line: $(VENV)/.installed-dev
 	@$(BIN)/python tests/bench/line.py $(ARGS)
+
+bench-observers: $(VENV)/.installed-dev
+	@$(BIN)/python tests/bench/observers.py $(ARGS)
 
 docs: $(VENV)/.installed-docs
 	@$(BIN)/mkdocs build --strict

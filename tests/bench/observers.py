@@ -108,7 +108,7 @@ class Process:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise SystemExit("error: a process of the benchmark ended early; run it again with --debug")
+            raise SystemExit("error: a process of the benchmark ended early; what it said stands above")
         return line.strip()
 
     def end(self) -> None:
@@ -144,7 +144,7 @@ def measure(
             started.append(frozen)
             frozen.hear()
             os.kill(frozen.process.pid, signal.SIGSTOP)
-        time.sleep(SETTLE_S)
+        time.sleep(min(SETTLE_S, seconds))
         server.say("begin")
         for each in listeners:
             each.say("begin")
@@ -181,6 +181,7 @@ def main() -> None:
     parser.add_argument("--subscribers", type=int, default=50)
     parser.add_argument("--rate", type=float, default=100.0, help="readings a second")
     parser.add_argument("--quick", action="store_true", help="two seconds a row instead of ten")
+    parser.add_argument("--seconds", type=float, help="so many seconds a row")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--listen", nargs=3, help=argparse.SUPPRESS)
@@ -193,7 +194,7 @@ def main() -> None:
         url, subscribers, rate = given.listen
         listen(url, int(subscribers), float(rate), given.simple)
         return
-    seconds = 2.0 if given.quick else 10.0
+    seconds = given.seconds or (2.0 if given.quick else 10.0)
     rows = [
         measure(clients, given.subscribers, rate, seconds, stalled=stalled, simple=simple)
         for simple, rate in ((False, given.rate), (True, given.rate / 10))

@@ -66,3 +66,13 @@ def test_a_second_call_over_a_serial_line_takes_few_bytes() -> None:
     assert 20 < float(deflated["value"]) <= 60
     assert 40 < float(plain["value"]) <= 110
     assert deflated["ratio"] < 0.1, "stock sends more than ten times as much"
+
+
+def test_how_late_readings_are_is_measured_with_one_subscriber_stopped_and_without() -> None:
+    command = [sys.executable, str(ROOT / "tests/bench/observers.py"), "--json", "--seconds", "0.3", "--clients", "1"]
+    finished = subprocess.run([*command, "--subscribers", "3"], capture_output=True, text=True, timeout=60, check=False)
+    assert finished.returncode == 0, finished.stderr
+    rows = json.loads(finished.stdout)["rows"]
+    assert [(row["stalled"], row["one_call_each"]) for row in rows] == [(0, False), (1, False), (0, True), (1, True)]
+    for row in rows:
+        assert 0 < row["p50_ms"] <= row["p99_ms"] <= row["max_ms"]

@@ -154,7 +154,7 @@ def test_a_device_is_never_entered_twice(
     assert instruments.crowd == 1
 
 
-def test_a_subscriber_who_stands_still_delays_nobody_and_gets_the_newest_afterwards(
+def test_a_subscriber_who_stands_still_delays_nobody(
     observers: Observers,
 ) -> None:
     stuck, entered = Event(), Event()
