@@ -138,14 +138,14 @@ class Observing(Exposable):
         """
         client = self._client_of(callback)
         key = self.admitted(target)
-        outlet = self._observers.outlet(to_peer(callback))
+        outlet = self._observers.outlet(to_peer(callback), route=callback.____conn__)
         return Subscription(client, client.subscribe(key, outlet, every_s, on_change, deadband, max_queue, 0))
 
     @exposed(access="read")
     def attach(self, deliver: Any) -> Inbox:
         """For clients of ours: `deliver(((reading, ((number, dropped, last one), ...)), ...))` has all readings."""
         client = self._client_of(deliver)
-        outlet = self._observers.outlet(to_inbox(deliver), at_once=BATCH)
+        outlet = self._observers.outlet(to_inbox(deliver), at_once=BATCH, route=deliver.____conn__)
         client.keep(outlet)
         return Inbox(self, client, outlet)
 

@@ -18,7 +18,7 @@ from gateway.server.observing.bounds import (
     checked_every,
     checked_queue,
 )
-from gateway.server.observing.outlet import Outlet, Send, submit, to_callable
+from gateway.server.observing.outlet import Outlet, Send, run_all, submit, to_callable
 from gateway.server.observing.subscriber import Key, Subscriber
 from gateway.service.reading import Reading, failed_reading
 
@@ -94,9 +94,9 @@ class Observers:
 
     # -- subscribing ------------------------------------------------------------------------------------------------
 
-    def outlet(self, send: Send, *, at_once: int = 1) -> Outlet:
-        """A way to a callback, for `subscribe`."""
-        return Outlet(send, self._lock, self.bounds.window, at_once=at_once)
+    def outlet(self, send: Send, *, at_once: int = 1, route: object = None) -> Outlet:
+        """A way to a callback, for `subscribe`: see Outlet."""
+        return Outlet(send, self._lock, self.bounds.window, at_once=at_once, route=route)
 
     def subscribe(
         self,
@@ -192,14 +192,17 @@ class Observers:
         reading, error = self._reading(*key)
         with self._lock:
             outcome, waiters, served = self._board.finish(key, reading, error, monotonic())
-            outlets = {each.outlet: None for each in served if each.outlet.add(each)}
+            routes: dict[object, list[Outlet]] = {}
+            for each in served:
+                if each.outlet.add(each):
+                    routes.setdefault(each.outlet.route, []).append(each.outlet)
             self._hurry()
         for waiter in waiters:
             waiter.settle(outcome)
         if served and error is not None and not isinstance(error, GatewayError):
             _log.error("%s.%s could not be read", *key, exc_info=error)
-        for outlet in outlets:
-            submit(outlet.run)
+        for outlets in routes.values():
+            submit(run_all, outlets)
         return True
 
     def _reading(self, device: str, name: str) -> tuple[Reading, Exception | None]:

@@ -45,10 +45,12 @@ Send = Callable[[Sequence[Item], Callable[[], None]], None]
 class Outlet:
     """The way to one callback. `lock` guards it, its subscribers, and the board they stand on.
 
-    `at_once` is how many readings one call may carry.
+    `at_once` is how many readings one call may carry. Outlets of the same `route`, such as a connection, may be run by
+    one worker: what holds up one of them holds up all.
     """
 
-    def __init__(self, send: Send, lock: Lock, window: int, *, at_once: int = 1) -> None:
+    def __init__(self, send: Send, lock: Lock, window: int, *, at_once: int = 1, route: object = None) -> None:
+        self.route = self if route is None else route
         self._send = send
         self._lock = lock
         self._window = window
@@ -141,6 +143,12 @@ class Outlet:
                 if not subscriber.ended:
                     subscriber.put_back(told, 0)
                     self._ready[subscriber] = None
+
+
+def run_all(outlets: Sequence[Outlet]) -> None:
+    """Run outlets of one route, one after the other."""
+    for outlet in outlets:
+        outlet.run()
 
 
 class _Once:
