@@ -8,7 +8,8 @@
        +--------------------------------------------------+
 
 A driver subclasses `Device`, names its config options in a struct, and marks what a client may reach with `@exposed`.
-The gateway runs the calls of one device one at a time, so a driver needs no locks against its callers.
+The gateway runs the calls of one device one at a time, so a driver needs no locks against its callers. Two things come
+from other threads: `interrupt`, which makes a call that waits for the hardware end, and `resume` after it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any, ClassVar, Self
 import msgspec
 
 from gateway.errors import DeviceUnavailable, OutcomeUnknown
+from gateway.service import permit
 from gateway.service.exposure import Exposable, exposed, exposure_table
 
 
@@ -50,6 +52,10 @@ class Device(Exposable, ABC):
     """
 
     Options: ClassVar[type[DeviceOptions]] = DeviceOptions
+
+    safe_state: ClassVar[str] = ""
+    """What `make_safe` leads to, in words, such as `output off, 0 V`; empty where a device has no safe state of its own.
+    By default controlling a device that has one takes a lease."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -79,6 +85,22 @@ class Device(Exposable, ABC):
 
         Raises DeviceUnavailable when the device is closed or can't be reached, DeviceError when it did not obey.
         """
+
+    def interrupt(self, error: Exception) -> None:
+        """Have the call that runs now end with `error` soon, if it waits for the hardware, and any that begins.
+
+        Until `resume`. Called by other threads; does not wait. A driver whose calls can take long should do it. `error`
+        has the fact `interrupted`: the port is in order and stays open.
+        """
+
+    def resume(self) -> None:
+        """Calls may wait for the hardware again: to be called by who interrupted, when nothing runs any more."""
+
+    def distrust(self) -> None:
+        """Let go of the port and open it anew at the next call: nobody knows what a call that hung has left there."""
+        if self._state is State.OPEN:
+            self._disconnect()
+            self._state = State.FAULTY
 
     def open(self) -> None:
         """Reach the device. Does nothing when it is open; lets go first and starts afresh when it is faulty.
@@ -140,11 +162,13 @@ class Device(Exposable, ABC):
         if self._state is State.CLOSED:
             raise DeviceUnavailable(f"{self.name} is closed; open it first", device=self.name)
         self.open()
+        permit.check()
         try:
             yield
-        except (DeviceUnavailable, OutcomeUnknown):
-            self._disconnect()
-            self._state = State.FAULTY
+        except (DeviceUnavailable, OutcomeUnknown) as error:
+            if not error.facts.get("interrupted"):
+                self._disconnect()
+                self._state = State.FAULTY
             raise
 
 

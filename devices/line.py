@@ -21,6 +21,7 @@ from msgspec import Meta
 
 from devices.base import DeviceOptions
 from gateway.errors import CallTimeout, ConfigError, DeviceError, DeviceUnavailable
+from gateway.service import permit
 
 CHUNK: Final = 4096
 """Bytes taken from or given to the operating system at once."""
@@ -64,6 +65,7 @@ class SerialLine:
         self._serial: serial.Serial | None = None
         self._wake: tuple[int, int] | None = None
         self._buffer = bytearray()
+        self._interrupted: Exception | None = None
 
     def open(self) -> None:
         """Open the port for us alone. What had come in before is discarded.
@@ -115,6 +117,15 @@ class SerialLine:
         if self._wake is not None:
             os.write(self._wake[1], b"x")
 
+    def interrupt(self, error: Exception) -> None:
+        """Make a read or write that waits in another thread raise `error`, and each that begins, until `resume`."""
+        self._interrupted = error
+        self.cancel()
+
+    def resume(self) -> None:
+        """Reads and writes work again."""
+        self._interrupted = None
+
     def transfer_s(self, count: int) -> float:
         """The time that `count` bytes need on the wire."""
         return count * BITS_PER_BYTE / self._options.baudrate
@@ -127,6 +138,7 @@ class SerialLine:
         """
         with self._port() as port:
             for start in range(0, len(data), CHUNK):
+                self._check()
                 port.write(data[start : start + CHUNK])
 
     def read_some(self, max_bytes: int, *, timeout_s: float) -> bytes:
@@ -218,14 +230,25 @@ class SerialLine:
         with self._port() as port:
             if self._wake is None:
                 return b""
+            self._check_interrupt()
             readable = select.poll()
             readable.register(port.fileno(), select.POLLIN)
             readable.register(self._wake[0], select.POLLIN)
             ready = {descriptor for descriptor, _ in readable.poll(math.ceil(max(0.0, timeout_s) * 1000))}
             if self._wake[0] in ready:
                 os.read(self._wake[0], CHUNK)
+                self._check_interrupt()
                 return b""
             return port.read(max_bytes) if ready else b""
+
+    def _check(self) -> None:
+        """Here commands leave for the hardware. Raises the error for which they must not."""
+        self._check_interrupt()
+        permit.check()
+
+    def _check_interrupt(self) -> None:
+        if self._interrupted is not None:
+            raise self._interrupted
 
     @contextmanager
     def _port(self) -> Iterator[serial.Serial]:

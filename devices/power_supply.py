@@ -39,6 +39,7 @@ class ScpiPowerSupply(ScpiInstrument):
     """
 
     Options = PowerSupplyOptions
+    safe_state = "output off, setpoint 0 V"
     options: PowerSupplyOptions
 
     def __init__(self, name: str, options: PowerSupplyOptions) -> None:

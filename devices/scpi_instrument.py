@@ -52,6 +52,12 @@ class ScpiInstrument(Device):
         self._lock = threading.RLock()
         self._known_identity: str | None = None
 
+    def interrupt(self, error: Exception) -> None:
+        self._line.interrupt(error)
+
+    def resume(self) -> None:
+        self._line.resume()
+
     @exposed(access="read")
     def identify(self) -> str:
         """The instrument's answer to `*IDN?`: manufacturer, model, serial number and firmware between commas."""

@@ -33,8 +33,8 @@ class OpenLane(Lane[Task]):
     def enter(self, task: Task) -> bool:
         return True
 
-    def leave(self) -> None:
-        return None
+    def leave(self, task: Task) -> tuple[bool, None]:
+        return True, None
 
 
 class Subscription(Exposable):
