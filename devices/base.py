@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from enum import StrEnum
 from types import TracebackType
 from typing import Any, ClassVar, Self
@@ -54,8 +54,8 @@ class Device(Exposable, ABC):
     Options: ClassVar[type[DeviceOptions]] = DeviceOptions
 
     safe_state: ClassVar[str] = ""
-    """What `make_safe` leads to, in words, such as `output off, 0 V`; empty where a device has no safe state of its own.
-    By default controlling a device that has one takes a lease."""
+    """What `make_safe` leads to, in words, such as `output off, 0 V`; empty where a device has no safe state of its
+    own. By default controlling a device that has one takes a lease."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -85,6 +85,16 @@ class Device(Exposable, ABC):
 
         Raises DeviceUnavailable when the device is closed or can't be reached, DeviceError when it did not obey.
         """
+
+    @exposed(access="read")
+    def transaction(self) -> Any:
+        """`with device.transaction():` keeps other clients' calls from getting between those in the block.
+
+        It ends after 10 s in any case. Raises Busy while another client is in one.
+        """
+        visit = permit.current()
+        entered = visit.transaction() if visit is not None else None
+        return nullcontext() if entered is None else entered
 
     def interrupt(self, error: Exception) -> None:
         """Have the call that runs now end with `error` soon, if it waits for the hardware, and any that begins.
@@ -129,9 +139,13 @@ class Device(Exposable, ABC):
             if self._reached:
                 self.make_safe()
         finally:
-            self._disconnect()
-            self._state = State.CLOSED
-            self._reached = False
+            self.release()
+
+    def release(self) -> None:
+        """Let go of the device as it is. Idempotent; the port is free afterwards."""
+        self._disconnect()
+        self._state = State.CLOSED
+        self._reached = False
 
     def __enter__(self) -> Self:
         self.open()

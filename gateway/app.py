@@ -13,7 +13,7 @@ import inspect
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points
@@ -35,10 +35,13 @@ from gateway.config import (
     option_problems,
 )
 from gateway.discovery import Advertisement, Advertiser, addresses_for, interfaces_for, stable_id
-from gateway.errors import ConfigError, GatewayError
+from gateway.errors import Busy, ConfigError, GatewayError
+from gateway.identity.clients import Clients
 from gateway.server import Server
 from gateway.server.bridge import Host
+from gateway.server.reception import Reception
 from gateway.server.registry import GatewayService
+from gateway.server.safety import Outcome
 from gateway.sync.connection import Connection
 
 DRIVERS: Final = "gateway.drivers"
@@ -46,6 +49,7 @@ BENCHES: Final = "gateway.benches"
 DISTRIBUTION: Final = "instrument-gateway"
 LAST_CALL_S: Final = 1.0
 """A call that still runs when the gateway ends has so long to come to its end."""
+SAFE_AT_START_S: Final = 5.0
 CLOSE_S: Final = 15.0
 """A driver that has not let go of its device by then is left behind."""
 
@@ -66,6 +70,7 @@ class Instrument(Protocol):
     """What the gateway needs of a device beside its exposure table."""
 
     name: str
+    gateway_identity: str
 
     @property
     def state(self) -> str: ...
@@ -221,7 +226,9 @@ class Gateway:
         self.devices = tuple(devices)
         self.hosts = tuple(Host(section.name, section.url, config.limits) for section in config.hosts)
         instruments = {device.name: device.instrument for device in self.devices}
-        self.service = GatewayService(instruments, config.limits, self.hosts)
+        commons = {section.name: section.common for section in config.devices}
+        self.service = GatewayService(instruments, config.limits, self.hosts, commons)
+        self.keeper = self.service.keeper
         self._server: Server | None = None
         self._advertiser: Advertiser | None = None
         self._not_advertised = "not advertised: not started"
@@ -262,7 +269,19 @@ class Gateway:
         """
         for host in self.hosts:
             host.start()
-        _side_by_side(_open, self.devices)
+        _side_by_side(self._open, self.devices)
+        self.keeper.start()
+
+    def _open(self, device: ServedDevice) -> None:
+        """Open a device, and bring it to its safe state: nobody knows how it was left."""
+        station = self.keeper.stations[device.name]
+        if station.common.disabled is not None:
+            device.problem = f"disabled: {station.common.disabled}"
+            return
+        _open(device)
+        if not device.problem:
+            with suppress(Busy):  # it goes on, and is reported
+                self.keeper.safety.secure_now(station, "the gateway starts", SAFE_AT_START_S)
 
     def start(self) -> None:
         """Open the devices, serve them, advertise. Raises what listening raises; then everything is closed again."""
@@ -295,14 +314,27 @@ class Gateway:
             self._advertiser.close()
         if self._server is not None:
             self._server.close()
-        for device in _side_by_side(_close, [each for each in self.devices if each.left is Left.RUNNING], CLOSE_S):
+        for device in _side_by_side(self._close, [each for each in self.devices if each.left is Left.RUNNING], CLOSE_S):
             device.left = Left.UNSAFE
             log.error("%s may not be in its safe state: its driver hangs for %g s now", device.name, CLOSE_S)
+        self.keeper.close()
         leaving = [Thread(target=host.close, name=f"gateway-leaving-{host.name}") for host in self.hosts]
         for thread in leaving:
             thread.start()
         for thread in leaving:
             thread.join()
+
+    def _close(self, device: ServedDevice) -> None:
+        """Make a device safe and let go of it."""
+        station = self.keeper.stations[device.name]
+        if station.safe_state and device.state == "open" and hasattr(device.instrument, "release"):
+            _let_call_end(device.instrument)
+            report = self.keeper.safety.secure_now(station, "the gateway ends", CLOSE_S)
+            device.instrument.release()
+            failed = report is None or report.outcome is Outcome.FAILED
+            device.left = Left.UNSAFE if failed else Left.SAFE
+        else:
+            _close(device)
 
     def __enter__(self) -> Self:
         self.start()
@@ -322,7 +354,12 @@ class Gateway:
                 raise self.config.source.error(("gateway", "listen"), str(problem)) from problem
 
     def _make_server(self) -> Server:
-        return Server(self.service, self.config.gateway.listen, limits=self.config.limits, strict=True)
+        section = self.config.gateway
+        clients = Clients() if parse_url(section.listen).scheme == "tls" else None
+        reception = Reception(self.keeper.custody, clients)
+        return Server(
+            self.service, section.listen, limits=self.config.limits, strict=True, introduce=reception.introduce
+        )
 
     def _advertise(self) -> None:
         section, url = self.config.gateway, parse_url(self.url)
@@ -377,6 +414,7 @@ def _open(device: ServedDevice) -> None:
     try:
         device.instrument.open()
         device.identity = device.instrument.identify()
+        device.instrument.gateway_identity = device.identity
         device.problem = ""
     except Exception as problem:  # noqa: BLE001 - whatever a driver raises, the other devices are served
         device.problem = _reason(problem)

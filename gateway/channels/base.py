@@ -62,6 +62,17 @@ class Channel(ABC):
         for message in messages:
             self.send(message)
 
+    def heard(self) -> bool:
+        """Whether anything came since the last time this was asked, be it only a heartbeat (an empty frame).
+
+        A channel that notices by itself when its peer is gone says always so.
+        """
+        return True
+
+    def take_heartbeat(self) -> bool:
+        """Take a heartbeat, where that is all that has come; whether it was. Never waits."""
+        return False
+
     def takes_at_once(self) -> bool:
         """Whether a short message could be sent right now without waiting for the peer; False where nobody can tell."""
         return False

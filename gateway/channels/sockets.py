@@ -102,6 +102,15 @@ class SocketStream(Stream):
     def wrote_whole(self) -> bool:
         return self._sent == [self._size]
 
+    def take_exactly(self, data: bytes) -> bool:
+        try:
+            if self._recv(len(data) + 1, _DONTWAIT | socket.MSG_PEEK) != data:
+                return False
+            self._recv(len(data), _DONTWAIT)
+            return True
+        except OSError:
+            return False  # whoever reads next finds out
+
     def takes_at_once(self) -> bool:
         # Linux calls a socket writable when a third of its buffer or more is free.
         try:

@@ -9,7 +9,7 @@ from typing import Final
 from gateway.channels.base import Account, Channel
 from gateway.errors import LinkDown, ProtocolError
 from gateway.limits import DEFAULT_LIMITS, Limits
-from gateway.protocol.framing import TERMINATOR, FrameDecoder, frame, header, whole_message
+from gateway.protocol.framing import HEARTBEAT, TERMINATOR, FrameDecoder, frame, header, whole_message
 
 CHUNK: Final = 65536
 LARGE_CHUNK: Final = 1024 * 1024
@@ -39,6 +39,10 @@ class Stream(ABC):
 
     def takes_at_once(self) -> bool:
         """See `Channel.takes_at_once`."""
+        return False
+
+    def take_exactly(self, data: bytes) -> bool:
+        """Read `data` where it is all that has come; whether it was. Never waits. False where nobody can look ahead."""
         return False
 
     @abstractmethod
@@ -97,6 +101,17 @@ class StreamChannel(Channel):
         self._read = stream.read
         self._write = stream.write
         self._in_parts = False
+        self._heard = True
+
+    def heard(self) -> bool:
+        heard, self._heard = self._heard, False
+        return heard
+
+    def take_heartbeat(self) -> bool:
+        if self._decoder.begun or not self._stream.take_exactly(HEARTBEAT):
+            return False
+        self._heard = True
+        return True
 
     def send(self, data: bytes) -> None:
         progress_s = self._limits.progress_s
@@ -135,9 +150,11 @@ class StreamChannel(Channel):
         while True:
             if decoder.begun:
                 chunk = self._read_rest(wait)
+                self._heard = True
             else:
                 chunk = self._read(CHUNK, wait)
                 if chunk is not None:
+                    self._heard = True
                     message = whole_message(chunk, self._limits)
                     if message is not None:
                         return message

@@ -87,6 +87,8 @@ MAX_DEVICE_NAME: Final = 40
 
 RESERVED_NAMES: Final = frozenset(
     {"names", "device", "devices", "describe", "close", "get_service_name", "get_service_aliases"}
+    | {"lease", "join_lease", "lease_status", "revoke_lease", "observers", "keeper"}
+    | {"estop", "estop_reset", "estop_state", "test_safe"}
     | {"root", "conn", "gateway", "help", "exit", "quit"}
 )
 """What no device may be called: the names the root service answers itself, and those that `gateway shell` uses."""

@@ -32,6 +32,8 @@ SHORT: Final = "short-references"
 """Feature: knows an object that it lent by its number alone."""
 FIXED: Final = "fixed-attributes"
 """Feature: understands an INSPECT answer that names the attributes which stay the same object."""
+HEARTBEATS: Final = "heartbeats"
+"""Feature: sends an empty frame every two seconds, and takes those of the peer."""
 FEATURES: Final = frozenset({COPIES, SHORT, FIXED})
 _FEATURES: Final = 64
 """Features of a peer that are looked at, and the characters of their names."""

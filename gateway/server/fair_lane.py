@@ -26,7 +26,7 @@ class FairLane(Lane[Task]):
 
     def enter(self, task: Task) -> bool:
         with self._lock:
-            if self.owner is None:
+            if self.owner is None and self._may(task):
                 self.owner = task
                 return True
             queue = self._queues.setdefault(task.calls, deque())
@@ -39,6 +39,8 @@ class FairLane(Lane[Task]):
 
     def _next(self) -> Task | None:
         for client, queue in self._queues.items():
+            if self.reserved is not None and client is not self.reserved:
+                continue
             task = queue.popleft()
             del self._queues[client]
             if queue:

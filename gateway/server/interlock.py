@@ -51,8 +51,8 @@ class Interlock:
     def failing(self, read: Read) -> str:
         """The part of the condition for which it does not hold, with what was read; empty where it holds.
 
-        Where a reading that decides can't be had it does not hold: neither `a` then, nor `not a`. Only what is needed is
-        read: `a or b` does not ask for b where a holds.
+        Where a reading that decides can't be had it does not hold: neither `a` then, nor `not a`. Only what is needed
+        is read: `a or b` does not ask for b where a holds.
         """
         holds, why = _judge(self._tree, read)
         return "" if holds else why or self.text
@@ -122,7 +122,7 @@ def _judge(node: ast.expr, read: Read) -> tuple[bool | None, str]:
     shown: list[str] = []
     try:
         holds = _holds(node, read, shown)
-    except Exception as error:  # noqa: BLE001 - whatever a driver raises: the reading can't be had
+    except Exception as error:  # whatever a driver raises: the reading can't be had
         return None, f"{ast.unparse(node)} ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
     return holds, "" if holds else f"{ast.unparse(node)} ({', '.join(shown)})"
 

@@ -8,24 +8,38 @@ from dataclasses import asdict, replace
 from types import MappingProxyType
 from typing import Any
 
+from gateway.config.common import DeviceCommon
 from gateway.errors import ConfigError, NotFound
 from gateway.limits import DEFAULT_LIMITS, Limits
 from gateway.server.bridge import AWAY, BridgedDevice, Host
 from gateway.server.described import row_of
+from gateway.server.keeper import Keeper, identity_of
+from gateway.server.lease_service import LeasedService, caller_now
+from gateway.server.observed_service import ObservedService
+from gateway.server.safety import MAX_REASON, reports_of
+from gateway.server.station import RootVisit, Station, require, shown_time
+from gateway.service import permit
 from gateway.service.exposure import EXPOSED_PREFIX, Access, Exposure, Kind, exposed, exposure_table
 from gateway.service.service import Service
 from gateway.sync.lane import Lane
 
 
-class GatewayService(Service):
+class GatewayService(ObservedService, LeasedService, Service):
     """`conn.root` of a gateway: `conn.root.psu1`, or `conn.root.device("psu1")`.
 
     `devices` are what is served, by name; each gets a lane, so that it is never entered twice at a time, whoever calls.
     The devices of `hosts` are reached as `conn.root.bench2.dmm1`, or `conn.root.device("bench2.dmm1")`.
-    Raises ConfigError for a name that the service needs itself, or that is there twice.
+    `commons` are the common config keys of the devices. `keeper` watches over them: it has to be started and closed.
+    Raises ConfigError for a name that the service needs itself, or that is there twice, and for what does not fit.
     """
 
-    def __init__(self, devices: Mapping[str, Any], limits: Limits | None = None, hosts: Iterable[Host] = ()) -> None:
+    def __init__(
+        self,
+        devices: Mapping[str, Any],
+        limits: Limits | None = None,
+        hosts: Iterable[Host] = (),
+        commons: Mapping[str, DeviceCommon] | None = None,
+    ) -> None:
         pending = (limits or DEFAULT_LIMITS).pending_calls
         self._devices = dict(devices)
         self._hosts = {host.name: host for host in hosts}
@@ -36,6 +50,9 @@ class GatewayService(Service):
                 raise ConfigError(f"{name!r} is the name of a device and of a host; choose another one", device=name)
         for name, device in self._devices.items():
             device.gateway_lane = Lane(name, pending)
+        self.keeper = Keeper(self._devices, commons)
+        self._custody = self.keeper.custody
+        self.observe_by(self.keeper.observers, self._admit_reading)
         rows = {name: _row(name, device) for name, device in self._devices.items()}
         rows |= {name: _host_row(host) for name, host in self._hosts.items()}
         self._exposures = MappingProxyType({**type(self).__exposure__, **rows})
@@ -92,17 +109,84 @@ class GatewayService(Service):
         summary = _bridged_summary(device) if isinstance(device, BridgedDevice) else _summary(name, device)
         return {**summary, "members": _members(device)}
 
+    # -- safety -----------------------------------------------------------------------------------------------------
+
+    @exposed(access="read")
+    def estop(self, reason: str = "") -> list[dict[str, Any]]:
+        """The emergency stop: every device is made safe at once, and nothing can be controlled until it is reset.
+
+        Anybody may. Gives how far it is after two seconds: `{device, outcome, at, took_s, why, detail}` each.
+        """
+        caller = caller_now()
+        errands = self.keeper.safety.stop(caller.principal.name, str(reason)[:MAX_REASON] or "no reason given")
+        return [report.shown() for report in reports_of(errands)]
+
+    @exposed(access="admin")
+    def estop_reset(self, reason: str) -> None:
+        """Release the emergency stop. Raises OutOfRange without a reason."""
+        self.keeper.safety.reset(caller_now().principal.name, str(reason)[:MAX_REASON])
+
+    @exposed(access="read")
+    def estop_state(self) -> dict[str, str] | None:
+        """`{by, why, since}` while the emergency stop is latched, else None."""
+        stop = self.keeper.safety.stopped
+        return None if stop is None else {"by": stop.by, "why": stop.why, "since": shown_time(stop.since)}
+
+    @exposed(access="control")
+    def test_safe(self, device: str) -> dict[str, Any]:
+        """Bring a device to its safe state, and say how that went. Raises LeaseConflict where somebody else has it."""
+        station = self._custody.known(device)
+        caller = caller_now()
+        require(caller.principal, device, Access.CONTROL)
+        self._custody.may_disturb(device, caller.key)
+        report = self.keeper.safety.secure_now(station, f"test by {caller.principal.name}")
+        if report is None:
+            raise NotFound(f"{device} has no safe state; declare one: [devices.{device}.safe]", device=device)
+        return report.shown()
+
+    def _admit_reading(self, device: str, prop: str) -> None:
+        row = self.keeper.row(device, prop)
+        visit = permit.current()
+        if isinstance(visit, RootVisit):
+            require(visit.caller.principal, device, row.access)
+
     def _bridged(self) -> dict[str, BridgedDevice]:
         return {device.name: device for host in self._hosts.values() for device in host.devices.values()}
 
 
 def _summary(name: str, device: Any) -> dict[str, Any]:
+    lane = device.gateway_lane
+    station: Station | None = lane.station
     return {
         "name": name,
         "driver": type(device).__name__,
         "doc": _first_line(type(device).__doc__),
         "state": str(getattr(device, "state", "open")),
-        "waiting": device.gateway_lane.waiting,
+        "waiting": lane.waiting,
+        **({} if station is None else _kept(station)),
+    }
+
+
+def _kept(station: Station) -> dict[str, Any]:
+    """What the gateway knows of a device beside what its driver says."""
+    common, facts = station.common, {}
+    if common.disabled is not None:
+        facts = {"state": "disabled", "problem": common.disabled}
+    elif station.absence is not None:
+        why, since = station.absence
+        facts = {"state": "missing", "problem": why, "since": shown_time(since)}
+    elif station.hung is not None:
+        facts = {"state": "faulty", "problem": f"a call of {station.hung.what} hangs"}
+    custodian = station.custodian
+    return {
+        **facts,
+        "identity": identity_of(station.device),
+        "owner": common.owner or None,
+        "notes": common.notes or None,
+        "safe_state": station.safe_state or None,
+        "needs_lease": station.needs_lease,
+        "lease": custodian.shown(station.name) if custodian is not None else None,
+        "made_safe": station.report.shown() if station.report is not None else None,
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Callable
 from threading import Condition, Event, RLock
 from time import monotonic
 from typing import Any, Final, Self
@@ -11,7 +12,7 @@ from typing import Any, Final, Self
 from gateway.channels import listen, redacted
 from gateway.channels.base import Channel
 from gateway.channels.listener import Listener
-from gateway.errors import GatewayError, LinkDown
+from gateway.errors import GatewayError, LinkDown, Unauthenticated
 from gateway.limits import DEFAULT_LIMITS, Limits
 from gateway.server import memory
 from gateway.server.ledger import Account, Ledger
@@ -38,7 +39,8 @@ class Server:
 
     `config` overrides DEFAULT_CONFIG for every connection. `strict` serves under the device policy: of the service and
     of all it returns only what is exposed can be reached, whatever the config says. `url` must name an address to be
-    reachable from other machines; the default is this machine only.
+    reachable from other machines; the default is this machine only. `introduce` is called with each connection and its
+    channel before anything is served; what it raises refuses the peer.
     """
 
     def __init__(
@@ -49,8 +51,10 @@ class Server:
         *,
         limits: Limits | None = None,
         strict: bool = False,
+        introduce: Callable[[Connection, Channel], None] | None = None,
     ) -> None:
         self._service = service
+        self._introduce = introduce
         self._url = url
         self._config = dict(config or {})
         self._limits = limits or DEFAULT_LIMITS
@@ -192,6 +196,8 @@ class Server:
     def _welcome(self, channel: Channel, host: str) -> None:
         try:
             conn = self._connection(channel, host)
+        except Unauthenticated as error:
+            _log.warning("a peer from %s is not let in: %s", host, error)
         except Exception:
             _log.exception("no connection for a peer from %s: making its service failed", host)
         else:
@@ -207,6 +213,13 @@ class Server:
         except BaseException:
             self._dismiss(host)
             channel.close()
+            raise
+        try:
+            if self._introduce is not None:
+                self._introduce(conn, channel)
+        except BaseException as error:
+            self._dismiss(host)
+            conn.abandon(LinkDown(f"refused: {error}"))
             raise
         conn.calls.account = account = self._ledger.open(host)
         channel.charge_to(account)

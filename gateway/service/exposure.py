@@ -142,6 +142,8 @@ class Exposable:
 
     gateway_lane: Any = None
     """The queue in which calls of this object wait for their turn, where it is a device of a gateway."""
+    gateway_identity: str = ""
+    """What the device said it is when the gateway opened it."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

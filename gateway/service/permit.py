@@ -37,6 +37,10 @@ class Visit(ABC):
     ) -> None:
         """Raises the GatewayError for which this call must not reach that member now; then nothing was done."""
 
+    def transaction(self) -> Any:
+        """A `with` block for the client: nobody else's calls of the device get between its own. None where none can."""
+        return None
+
     @abstractmethod
     def check(self) -> None:
         """Raises the GatewayError for which no command of this call may leave any more. Called often: must be quick."""

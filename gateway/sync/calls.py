@@ -22,7 +22,7 @@ from gateway.limits import Limits
 from gateway.protocol.constants import Handler
 from gateway.protocol.messages import UNBOUND
 from gateway.protocol.netref import Netref
-from gateway.protocol.peer import DEVICE_PROFILE, FEATURES, SMALL, VERSION, Peer, Request
+from gateway.protocol.peer import DEVICE_PROFILE, FEATURES, HEARTBEATS, SMALL, VERSION, Peer, Request
 from gateway.protocol.vinegar import is_remote
 from gateway.protocol.weight import weight
 from gateway.service import permit
@@ -98,6 +98,11 @@ class Calls:
         self.account: Account | None = None
         """What the arguments of calls are charged to, if anybody counts."""
         peer.charge = self._charge
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the connection that these are the calls of is gone."""
+        return self._conn.closed
 
     # -- accepting --------------------------------------------------------------------------------------------------
 
@@ -388,7 +393,8 @@ class Calls:
     @property
     def features(self) -> frozenset[str]:
         """What this side announces in HELLO."""
-        return FEATURES | {DEVICE_PROFILE} if self._strict else FEATURES
+        features = FEATURES | {HEARTBEATS} if self._conn.looked_after else FEATURES
+        return features | {DEVICE_PROFILE} if self._strict else features
 
 
 _CONVERSATION: Final[dict[Handler, Callable[..., Any]]] = {

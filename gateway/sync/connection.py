@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from random import randrange
 from threading import Event, Lock, Thread, get_ident, get_native_id
 from time import monotonic
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from gateway.channels.base import Channel
 from gateway.errors import CallTimeout, LinkDown, OutcomeUnknown, ProtocolError
@@ -22,7 +22,7 @@ from gateway.limits import DEFAULT_LIMITS, Limits
 from gateway.protocol.constants import Handler
 from gateway.protocol.messages import UNBOUND
 from gateway.protocol.netref import IdPack
-from gateway.protocol.peer import DEVICE_PROFILE, FIXED, VERSION, Answer, Peer, Refused
+from gateway.protocol.peer import DEVICE_PROFILE, FIXED, HEARTBEATS, VERSION, Answer, Peer, Refused
 from gateway.service.device_policy import DevicePolicy
 from gateway.service.policy import Policy
 from gateway.service.seed_policy import SeedPolicy
@@ -35,10 +35,16 @@ from gateway.sync.reading import Reading
 from gateway.sync.result import AsyncResult, Slot
 from gateway.sync.workers import WORKERS
 
+if TYPE_CHECKING:
+    from gateway.service.reading import Reading as Observed
+    from gateway.sync.leasing import Lease
+
 _log: Final = logging.getLogger(__name__)
 
 _CLOSE_S: Final = 0.5
 """How long `close` waits for the peer's end of file, so that what was sent before is not lost with the connection."""
+BEAT_S: Final = 1.9
+"""A heartbeat leaves every two seconds: the reactor looks every second."""
 _CLOSED_HERE: Final = "the connection was closed by this side"
 _PING_DATA: Final = "abcdefghijklmnopqrstuvwxyz" * 20
 _tokens: Final = itertools.count(1)
@@ -100,6 +106,9 @@ class Connection:
         self._releases = self._outbox.releases
         self._bound = bool(self._config["bind_threads"])
         self._nested = self._bound or bool(self._config.get(NESTED_CALLBACKS))
+        self.looked_after = False
+        """Whether the reactor does its housekeeping, so that heartbeats leave also while nobody calls."""
+        self._beat_at = self._heard_at = monotonic()
         self.received = 0
         """Messages received so far."""
         self.on_lost: list[Callable[[Connection], None]] = []
@@ -224,6 +233,40 @@ class Connection:
             thread.start()
         for thread in threads:
             thread.join()
+
+    # -- what gateways offer beyond that ----------------------------------------------------------------------------
+
+    def lease(self, *devices: str, **how: Any) -> Lease:
+        """The right to control these devices: `with conn.lease("psu1", "dmm1") as bench:`.
+
+        `wait`: True waits for them, False does not, a number is the seconds to wait. `soft` and `hard`: seconds without
+        a call, and in all, after which it ends. `on_wait(position, estimate_s)` is called while waiting, `on_ask(by)`
+        when somebody asks for the devices (True hands them over), `on_lost(error)` when it is lost. `force` is an
+        administrator's reason to take them from whoever has them.
+
+        Raises LeaseConflict where they are not to be had, NotFound for a device that there is not.
+        """
+        from gateway.sync.leasing import Lease
+
+        return Lease(self, devices, **how)
+
+    def reading(self, target: str, max_age: float = 0.0) -> Observed:
+        """A reading of `DEVICE.PROPERTY` with its time and unit, at most `max_age` seconds old."""
+        from gateway.sync import observing
+
+        return observing.reading(self, target, max_age)
+
+    def subscribe(self, target: str, callback: Callable[[Observed], Any], **how: Any) -> Any:
+        """Have `callback(reading)` called as readings of `DEVICE.PROPERTY` come: see `observing.subscribe`."""
+        from gateway.sync import observing
+
+        return observing.subscribe(self, target, callback, **how)
+
+    def observe(self, target: str, **how: Any) -> Any:
+        """Iterate over readings of `DEVICE.PROPERTY` as they come: see `observing.observe`."""
+        from gateway.sync import observing
+
+        return observing.observe(self, target, **how)
 
     # -- what netrefs ask -------------------------------------------------------------------------------------------
 
@@ -423,9 +466,42 @@ class Connection:
         """
         if self._releases:
             WORKERS.submit(self._give_back)
+        if now >= self._beat_at + BEAT_S and self.peer_beats:
+            self._beat_at = now
+            self.beat()
         if self._channel.stalled(now):
             error = ProtocolError(f"a begun frame made no progress for {self._limits.progress_s:g} s")
             WORKERS.submit(self._lose, error)
+
+    @property
+    def peer_beats(self) -> bool:
+        """Whether the peer sends heartbeats, so that its silence means something."""
+        return self._peer.features is not None and HEARTBEATS in self._peer.features
+
+    @property
+    def lost_why(self) -> str:
+        """Why the connection is gone; empty while it is not."""
+        return "" if self._lost is None else str(self._lost)
+
+    def silent_s(self, now: float) -> float:
+        """For how many seconds nothing has come from the peer, as far as that was looked at."""
+        if self._channel.heard():
+            self._heard_at = now
+        return now - self._heard_at
+
+    def take_heartbeat(self) -> bool:
+        """Take a heartbeat, where that is all that has come, and nobody reads. For the reactor: it never waits."""
+        if not self._reading.take():
+            return False
+        try:
+            return self._channel.take_heartbeat()
+        finally:
+            self._reading.give_back()
+
+    def beat(self) -> None:
+        """Send a heartbeat, unless something else is just leaving. Never waits."""
+        with contextlib.suppress(LinkDown):
+            self._outbox.send_at_once(b"")
 
     def _give_back(self) -> None:
         with contextlib.suppress(LinkDown):

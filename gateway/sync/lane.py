@@ -18,7 +18,7 @@ Task = TypeVar("Task")
 class Lane(Generic[Task]):
     """The queue before one resource. At most `pending` tasks wait."""
 
-    __slots__ = ("_first", "_lock", "_pending", "_queue", "name", "owner", "station")
+    __slots__ = ("_first", "_lock", "_pending", "_queue", "name", "owner", "reserved", "station")
 
     def __init__(self, name: str, pending: int) -> None:
         self.name = name
@@ -26,6 +26,8 @@ class Lane(Generic[Task]):
         """What the gateway knows of the device that the lane leads to, if it is a gateway's."""
         self.owner: Task | None = None
         """The task that is in the lane now."""
+        self.reserved: object = None
+        """The client (a `Calls`) whose tasks alone get their turn: it is in a transaction."""
         self._pending = pending
         self._queue: deque[Task] = deque()
         self._first: deque[Task] = deque()
@@ -35,7 +37,7 @@ class Lane(Generic[Task]):
     def enter(self, task: Task) -> bool:
         """True: the lane is `task`'s now, run it. False: it was queued. Raises Busy where the queue is full."""
         with self._lock:
-            if self.owner is None:
+            if self.owner is None and self._may(task):
                 self.owner = task
                 return True
             if len(self._queue) >= self._pending:
@@ -63,9 +65,36 @@ class Lane(Generic[Task]):
             self.owner = self._first.popleft() if self._first else self._next()
             return True, self.owner
 
+    def reserve(self, client: object) -> bool:
+        """Let only this client's tasks through from now on; False where another one has reserved it."""
+        with self._lock:
+            if self.reserved is not None and self.reserved is not client:
+                return False
+            self.reserved = client
+            return True
+
+    def open_to_all(self, client: object) -> Task | None:
+        """End the client's reservation. The task that owns the lane now, if that is a new one: the caller runs it."""
+        with self._lock:
+            if self.reserved is not client:
+                return None
+            self.reserved = None
+            if self.owner is not None:
+                return None
+            self.owner = self._next()
+            return self.owner
+
+    def _may(self, task: Task) -> bool:
+        return self.reserved is None or getattr(task, "calls", None) is self.reserved
+
     def _next(self) -> Task | None:
-        """Take the next of those that wait. The lock is held."""
-        return self._queue.popleft() if self._queue else None
+        """Take the next of those that wait and may. The lock is held."""
+        if self.reserved is None:
+            return self._queue.popleft() if self._queue else None
+        found = next((task for task in self._queue if self._may(task)), None)
+        if found is not None:
+            self._queue.remove(found)
+        return found
 
     @property
     def waiting(self) -> int:

@@ -60,6 +60,7 @@ class Reactor:
         `linger_s`: a worker stays with the connection as long as the next message comes within this time. For a
         server's connections, which mostly wait for requests; a client's own threads want the reading for themselves.
         """
+        conn.looked_after = True
         conn.on_lost.append(self._forget)
         self._linger[conn] = linger_s
         if serve_now:
@@ -218,6 +219,8 @@ class Reactor:
         self._selector.register(fd, selectors.EVENT_READ, ready)
 
     def _serve(self, conn: Connection) -> None:
+        if conn.take_heartbeat():
+            return
         self._unwatch(conn)
         self._active.add(conn)
         if conn.wants_reading != "wait":

@@ -20,7 +20,6 @@ from typing import Any
 
 import gateway
 from gateway.errors import AccessDenied, DeviceUnavailable, NotFound
-from gateway.server.observed_service import ObservedService
 from gateway.server.observing import Bounds, Observers
 from gateway.server.registry import GatewayService
 from gateway.service.exposure import Exposable, exposed
@@ -74,7 +73,7 @@ class Meter(Exposable):
     def reset(self) -> None: ...
 
 
-class Root(ObservedService, GatewayService):
+class Root(GatewayService):
     """The root of a gateway, as far as observers go."""
 
     def __init__(self, bounds: Bounds | None = None, **devices: Any) -> None:

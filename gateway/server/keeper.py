@@ -1,0 +1,147 @@
+"""Keeper: what watches over the devices of a running gateway - leases, safe states, deadlines, interlocks, readings.
+
+One thread looks around every tenth of a second. Everything that waits for a device is done by workers.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from threading import Event, Thread
+from time import monotonic, time
+from typing import Any, Final
+
+from gateway.config.common import DeviceCommon
+from gateway.errors import AccessDenied, NotFound
+from gateway.server.custody import Custody
+from gateway.server.errand import Errand
+from gateway.server.observing.observers import Observers
+from gateway.server.safety import Safety, reports_of
+from gateway.server.station import Station
+from gateway.service.exposure import Exposure, Kind, exposure_table
+from gateway.service.reading import Reading
+from gateway.sync.workers import WORKERS
+
+_log: Final = logging.getLogger(__name__)
+
+TICK_S: Final = 0.1
+INTERLOCK_S: Final = 0.5
+"""Between two looks at an interlock of a device that is in use."""
+FRESH_S: Final = 0.5
+"""A reading for an interlock may be so old."""
+READ_S: Final = 5.0
+"""A reading for an observer takes so long at most, waiting for its turn included."""
+CLOSE_S: Final = 5.0
+
+
+class Keeper:
+    """Keeps `devices` (by name, each with its lane); `commons` are their common config keys."""
+
+    def __init__(self, devices: Mapping[str, Any], commons: Mapping[str, DeviceCommon] | None = None) -> None:
+        self.safety = Safety()
+        self.custody = Custody(self.safety)
+        self.stations: dict[str, Station] = {}
+        commons = commons or {}
+        for name, device in devices.items():
+            self.look_after(name, device, commons.get(name, DeviceCommon()))
+        polls = {(name, prop): seconds for name, common in commons.items() for prop, seconds in common.cache.items()}
+        for name, prop in polls:
+            self.row(name, prop)
+        self.observers = Observers(self.read, polls)
+        for station in self.stations.values():
+            station.read = self._read_fresh
+        self._interlocks_at = 0.0
+        self._looking: set[str] = set()
+        self._ended = Event()
+        self._thread: Thread | None = None
+
+    def look_after(self, name: str, device: Any, common: DeviceCommon) -> Station:
+        """Keep one more device. Raises ConfigError for a config that does not fit it."""
+        station = Station(name, device, common)
+        self.stations[name] = station
+        self.safety.look_after(station)
+        self.custody.look_after(station)
+        return station
+
+    def start(self) -> None:
+        """Begin to look around. Idempotent."""
+        if self._thread is None:
+            self._thread = Thread(target=self._run, name="gateway-keeper", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Look no more. Idempotent."""
+        self._ended.set()
+        self.observers.close()
+        if self._thread is not None:
+            self._thread.join(CLOSE_S)
+
+    # -- readings ---------------------------------------------------------------------------------------------------
+
+    def row(self, device: str, prop: str) -> Exposure:
+        """The property of that device. Raises NotFound, AccessDenied for a method."""
+        station = self.stations.get(device)
+        if station is None:
+            raise NotFound(f"no device {device!r:.80} here; there are: {', '.join(self.stations) or 'none'}")
+        row = exposure_table(station.device).get(prop)
+        if row is None:
+            raise NotFound(f"{device} has no {prop!r:.80}", device=device, member=prop)
+        if row.kind is not Kind.PROPERTY:
+            raise AccessDenied(f"{device}.{prop} is a method: call it", rule="exposure-table", member=prop)
+        return row
+
+    def read(self, device: str, prop: str) -> Reading:
+        """A reading, in the device's lane. Raises what reading raises, Busy where it takes long."""
+        row, station = self.row(device, prop), self.stations[device]
+        station.refuse_absent()
+        errand = Errand(station.lane, lambda: getattr(station.device, row.attribute))
+        errand.start()
+        value = errand.result(READ_S)
+        return Reading(
+            value, row.unit, time(), device, prop, identity_of(station.device), self.custody.number_of(device)
+        )
+
+    def _read_fresh(self, device: str, prop: str) -> Any:
+        return self.observers.get(device, prop, FRESH_S, READ_S).checked().value
+
+    # -- looking around ---------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._ended.wait(TICK_S):
+            try:
+                self._look()
+            except Exception:
+                _log.exception("unexpected error; going on")
+
+    def _look(self) -> None:
+        now = monotonic()
+        self.custody.tick()
+        for station in list(self.stations.values()):
+            if station.overdue(now):
+                _log.error("%s: %s hangs; the device is faulty", station.name, station.hung and station.hung.what)
+            station.end_transaction(now)
+        if now >= self._interlocks_at:
+            self._interlocks_at = now + INTERLOCK_S
+            for station in list(self.stations.values()):
+                if station.interlock is not None and station.active and station.name not in self._looking:
+                    self._looking.add(station.name)
+                    WORKERS.submit(self._look_at_interlock, station)
+
+    def _look_at_interlock(self, station: Station) -> None:
+        try:
+            term = station.failing_term()
+            if term:
+                errand = self.safety.secure(station, f"interlock: {term}")
+                if errand is not None:
+                    reports_of([errand])
+                else:
+                    station.active = False
+                    _log.error("%s is interlocked and has no safe state: %s", station.name, term)
+        finally:
+            self._looking.discard(station.name)
+
+
+def identity_of(device: Any) -> str | None:
+    """What the device said it is when it was opened, where that is known; nothing is asked."""
+    known = getattr(device, "gateway_identity", None)
+    return known if isinstance(known, str) and known else None

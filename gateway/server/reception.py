@@ -1,0 +1,97 @@
+"""Reception: each connection of a gateway is met here. Who is it, and under which permit does each of its calls run?"""
+
+from __future__ import annotations
+
+import logging
+from time import monotonic
+from typing import Any, Final, Protocol
+
+from gateway.channels.base import Channel
+from gateway.errors import GatewayError
+from gateway.identity.clients import Clients
+from gateway.server.custody import Custody
+from gateway.server.principals import principal_of
+from gateway.server.station import Caller, DeviceVisit, RootVisit
+from gateway.service.exposure import Access
+from gateway.service.permit import Visit
+from gateway.sync.calls import Task
+from gateway.sync.connection import Connection
+
+_log: Final = logging.getLogger(__name__)
+
+
+class Record(Protocol):
+    """Where calls are written down."""
+
+    def write(
+        self,
+        *,
+        identity: str,
+        peer: str,
+        device: str,
+        method: str,
+        arguments: Any,
+        outcome: str,
+        duration_s: float,
+        fencing: int | None,
+    ) -> None: ...
+
+
+class Reception:
+    """Meets the connections of one server. `clients` is the list of those with a certificate."""
+
+    def __init__(self, custody: Custody, clients: Clients | None = None, record: Record | None = None) -> None:
+        self._custody = custody
+        self._clients = clients
+        self._record = record
+
+    def introduce(self, conn: Connection, channel: Channel) -> None:
+        """Find out who is there, and watch over what they do. Raises Unauthenticated."""
+        principal = principal_of(channel, self._clients)
+        endpoints = channel.endpoints
+        caller = Caller(conn, principal, _shown(endpoints[1]) if endpoints else str(principal))
+        conn.config["credentials"] = principal
+        conn.calls.open_visit = lambda task: self._open(caller, task)
+        conn.calls.close_visit = self._close
+        conn.on_lost.append(lambda conn: self._custody.lost(caller, conn.lost_why))
+
+    def _open(self, caller: Caller, task: Task) -> Visit:
+        station = task.lane.station if task.lane is not None else None
+        return RootVisit(caller) if station is None else DeviceVisit(station, caller, task)
+
+    def _close(self, visit: Visit, error: BaseException | None) -> None:
+        if type(visit) is not DeviceVisit:
+            return
+        station = visit.station
+        if visit.number:
+            self._custody.leave(visit.number)
+        station.came_back(visit)
+        if visit.access is not Access.READ and self._record is not None:
+            self._write(self._record, visit, error)
+
+    def _write(self, record: Record, visit: DeviceVisit, error: BaseException | None) -> None:
+        device, _, method = visit.what.rpartition(".")
+        args, kwargs = visit.args
+        try:
+            record.write(
+                identity=visit.caller.principal.name,
+                peer=visit.caller.peer,
+                device=device or visit.what,
+                method=method,
+                arguments=(*args, *kwargs.items()) if kwargs else args,
+                outcome=_outcome(error),
+                duration_s=monotonic() - visit.began,
+                fencing=visit.number or None,
+            )
+        except GatewayError as problem:
+            _log.error("a call was not written down: %s", problem)
+
+
+def _outcome(error: BaseException | None) -> str:
+    if error is None:
+        return "ok"
+    return error.code if isinstance(error, GatewayError) else type(error).__name__
+
+
+def _shown(address: object) -> str:
+    return f"{address[0]}:{address[1]}" if isinstance(address, tuple) and len(address) > 1 else str(address)
