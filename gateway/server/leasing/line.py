@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from gateway.server.leasing.claims import Lease, Waiting
 
@@ -34,6 +35,8 @@ class Line:
 
     def __init__(self) -> None:
         self._waiting: dict[int, Waiting] = {}
+        self._by_device: dict[str, dict[int, Waiting]] = {}
+        self._by_key: dict[Hashable, dict[int, Waiting]] = {}
 
     def __iter__(self) -> Iterator[Waiting]:
         """First come first. The line may be changed meanwhile."""
@@ -44,16 +47,22 @@ class Line:
 
     def add(self, waiting: Waiting) -> None:
         self._waiting[waiting.ticket] = waiting
+        self._by_key.setdefault(waiting.holder.key, {})[waiting.ticket] = waiting
+        for device in waiting.devices:
+            self._by_device.setdefault(device, {})[waiting.ticket] = waiting
 
     def remove(self, waiting: Waiting) -> None:
         """Take it out, if it is in."""
-        self._waiting.pop(waiting.ticket, None)
+        if self._waiting.pop(waiting.ticket, None) is not None:
+            _take(self._by_key, waiting.holder.key, waiting.ticket)
+            for device in waiting.devices:
+                _take(self._by_device, device, waiting.ticket)
 
     def of_device(self, device: str) -> list[Waiting]:
-        return [waiting for waiting in self._waiting.values() if device in waiting.devices]
+        return list(self._by_device.get(device, {}).values())
 
     def of_key(self, key: Hashable) -> list[Waiting]:
-        return [waiting for waiting in self._waiting.values() if waiting.holder.key == key]
+        return list(self._by_key.get(key, {}).values())
 
     def position(self, waiting: Waiting) -> int:
         """1, or one more than the number of earlier requests for that one of its devices for which most wait."""
@@ -119,3 +128,10 @@ class Line:
         for _, other in self.in_the_way(wanted, held):
             keys |= other.keys if isinstance(other, Lease) else {other.holder.key}
         return keys
+
+
+def _take(table: dict[Any, dict[int, Waiting]], name: Hashable, ticket: int) -> None:
+    """Out of its list; an empty list is none."""
+    del table[name][ticket]
+    if not table[name]:
+        del table[name]
