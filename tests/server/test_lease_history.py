@@ -231,14 +231,10 @@ class Day:
     def seize(self) -> None:
         client = self.awake()
         if client is not None and not client.devices and not client.ticket:
-            self.tried(
-                self.table.seize,
-                client.holder,
-                self.random.sample(DEVICES, 2),
-                "fire drill",
-                self.now,
-                token=client.key,
-            )
+            wanted = self.random.sample(DEVICES, 2)
+            self.asks_anew(client, wanted)
+            # Its lease may be live though the client does not know.
+            self.tried(self.table.seize, client.holder, wanted, "fire drill", self.now, token=client.key)
 
     def jump(self) -> None:
         """The gateway's computer slept, or was busy."""
