@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "pair": "Let a client in: prints a one-time code, on the gateway's machine.",
     "trust": "Pair this computer with a gateway, by the code that it printed.",
     "clients": "Show, add and revoke the clients of this machine's gateway.",
+    "audit": "Check or show the record of what was done through a gateway.",
     "ports": "List this machine's serial ports and USB devices.",
     "stdio": "Serve a config over stdin and stdout, for ssh://host.",
 }
