@@ -14,6 +14,7 @@ import click
 from gateway.cli.exits import Exit
 from gateway.cli.main import subcommand
 from gateway.cli.screen import Screen
+from gateway.config import nearest
 from gateway.discovery.identity import state_path
 from gateway.errors import ConfigError
 from gateway.server.audit import Mark, Record, last_records, verify
@@ -103,7 +104,7 @@ class _Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in self.commands and not args[0].startswith("-"):
-            raise click.UsageError(f"no command {args[0]!r}; there are: {', '.join(self.commands)}", ctx)
+            raise click.UsageError(f"no command {args[0]!r}; {nearest(args[0], self.commands)}", ctx)
         return super().resolve_command(ctx, args)
 
 

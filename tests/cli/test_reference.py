@@ -26,7 +26,9 @@ def test_every_command_has_a_chapter_with_its_options(name: str) -> None:
     found = group.get_command(click.Context(group), name)
     assert found is not None
     common = {"--json", "--debug", "--gateway", "--timeout"}
-    options = {flag for option in found.params if isinstance(option, click.Option) for flag in option.opts} - common
+    commands = [found, *(found.commands.values() if isinstance(found, click.Group) else ())]
+    parameters = [parameter for each in commands for parameter in each.params]
+    options = {flag for option in parameters if isinstance(option, click.Option) for flag in option.opts} - common
     assert sorted(option for option in options if option not in chapter(name)) == []
 
 
