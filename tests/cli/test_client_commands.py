@@ -11,10 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 import gateway
-from gateway.cli.main import COMMANDS, main
+from gateway.cli.main import COMMANDS, LazyGroup, group, main
 
 Ask = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -247,11 +248,14 @@ def test_shell_runs_what_is_piped_into_it_and_goes_on_after_an_error(ask: Ask) -
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_json_debug_and_a_documented_form(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([name, "--help"]) == 0
-    shown = capsys.readouterr().out
-    assert "--json" in shown
-    assert "--debug" in shown
-    assert "JSON" in shown.partition("Options:")[0] or name == "stdio"
+    assert isinstance(group, LazyGroup)
+    found = group.get_command(click.Context(group), name)
+    for words in [[name, each] for each in found.commands] if isinstance(found, click.Group) else [[name]]:
+        assert main([*words, "--help"]) == 0
+        shown = capsys.readouterr().out
+        assert "--json" in shown
+        assert "--debug" in shown
+        assert "JSON" in shown.partition("Options:")[0] or name == "stdio"
 
 
 def test_ctrl_c_ends_a_watch_without_a_traceback(command: Any, bench: dict[str, Any]) -> None:
