@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from threading import Event, Thread
 from time import monotonic, time
 from typing import Any, Final
 
 from gateway.config.common import DeviceCommon
-from gateway.errors import AccessDenied, NotFound
+from gateway.errors import AccessDenied, DeviceUnavailable, GatewayError, NotFound
+from gateway.server.audit import AuditLog, Entry
 from gateway.server.custody import Custody
 from gateway.server.errand import Errand
+from gateway.server.leasing import GATEWAY
 from gateway.server.observing.observers import Observers
 from gateway.server.safety import Safety, reports_of
 from gateway.server.station import Station
@@ -38,6 +41,7 @@ class Keeper:
     """Keeps `devices` (by name, each with its lane); `commons` are their common config keys."""
 
     def __init__(self, devices: Mapping[str, Any], commons: Mapping[str, DeviceCommon] | None = None) -> None:
+        self.audit: AuditLog | None = None
         self.safety = Safety()
         self.custody = Custody(self.safety)
         self.stations: dict[str, Station] = {}
@@ -62,6 +66,33 @@ class Keeper:
         self.safety.look_after(station)
         self.custody.look_after(station)
         return station
+
+    def write_down(self, audit: AuditLog) -> None:
+        """Have what is done written into the log, and nothing controlled while that can't be."""
+        self.audit = audit
+
+        def refusal() -> DeviceUnavailable | None:
+            return None if audit.ready else DeviceUnavailable(f"{audit.problem}; nothing was done", what="audit log")
+
+        def note(device: str, method: str, outcome: str, detail: str, took_s: float = 0.0) -> None:
+            with suppress(GatewayError):  # being safe goes on, written down or not
+                audit.write(
+                    Entry(
+                        identity=GATEWAY,
+                        peer="",
+                        device=device,
+                        method=method,
+                        outcome=outcome,
+                        duration_s=took_s,
+                        note=detail,
+                    )
+                )
+
+        for station in self.stations.values():
+            station.refusals.append(refusal)
+        self.safety.told = lambda report: note(
+            report.device, "safe state", report.outcome.value, f"{report.why} {report.detail}".strip(), report.took_s
+        )
 
     def start(self) -> None:
         """Begin to look around. Idempotent."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from time import monotonic
-from typing import Any, Final, Protocol
+from typing import Final
 
 from gateway.channels.base import Channel
-from gateway.errors import GatewayError
+from gateway.errors import AccessDenied, GatewayError
 from gateway.identity.clients import Clients
+from gateway.server.audit import AuditLog, Entry, shown_arguments
 from gateway.server.custody import Custody
 from gateway.server.principals import principal_of
 from gateway.server.station import Caller, DeviceVisit, RootVisit
@@ -20,30 +21,15 @@ from gateway.sync.connection import Connection
 _log: Final = logging.getLogger(__name__)
 
 
-class Record(Protocol):
-    """Where calls are written down."""
-
-    def write(
-        self,
-        *,
-        identity: str,
-        peer: str,
-        device: str,
-        method: str,
-        arguments: Any,
-        outcome: str,
-        duration_s: float,
-        fencing: int | None,
-    ) -> None: ...
-
-
 class Reception:
-    """Meets the connections of one server. `clients` is the list of those with a certificate."""
+    """Meets the connections of one server. `clients` is the list of those with a certificate, `audit` the log in which
+    calls that control something are written down, and those that are refused.
+    """
 
-    def __init__(self, custody: Custody, clients: Clients | None = None, record: Record | None = None) -> None:
+    def __init__(self, custody: Custody, clients: Clients | None = None, audit: AuditLog | None = None) -> None:
         self._custody = custody
         self._clients = clients
-        self._record = record
+        self._audit = audit
 
     def introduce(self, conn: Connection, channel: Channel) -> None:
         """Find out who is there, and watch over what they do. Raises Unauthenticated."""
@@ -66,23 +52,22 @@ class Reception:
         if visit.number:
             self._custody.leave(visit.number)
         station.came_back(visit)
-        if visit.access is not Access.READ and self._record is not None:
-            self._write(self._record, visit, error)
+        if self._audit is not None and (visit.access is not Access.READ or isinstance(error, AccessDenied)):
+            self._write(self._audit, visit, error)
 
-    def _write(self, record: Record, visit: DeviceVisit, error: BaseException | None) -> None:
-        device, _, method = visit.what.rpartition(".")
-        args, kwargs = visit.args
+    def _write(self, audit: AuditLog, visit: DeviceVisit, error: BaseException | None) -> None:
+        entry = Entry(
+            identity=visit.caller.principal.name,
+            peer=visit.caller.peer,
+            device=visit.station.name,
+            method=visit.what.removeprefix(visit.station.name).removeprefix("."),
+            arguments=shown_arguments(*visit.args),
+            outcome=_outcome(error),
+            duration_s=monotonic() - visit.began,
+            number=visit.number or None,
+        )
         try:
-            record.write(
-                identity=visit.caller.principal.name,
-                peer=visit.caller.peer,
-                device=device or visit.what,
-                method=method,
-                arguments=(*args, *kwargs.items()) if kwargs else args,
-                outcome=_outcome(error),
-                duration_s=monotonic() - visit.began,
-                fencing=visit.number or None,
-            )
+            audit.write(entry)
         except GatewayError as problem:
             _log.error("a call was not written down: %s", problem)
 

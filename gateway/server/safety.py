@@ -76,14 +76,14 @@ class Safety:
 
     def __init__(self, told: Callable[[SafeReport], None] = lambda report: None) -> None:
         self._stations: dict[str, Station] = {}
-        self._told = told
+        self.told = told
         self._stop: Stop | None = None
         self._lock = Lock()
 
     def look_after(self, station: Station) -> None:
         """From now on the station's device is among those that the emergency stop is about."""
         self._stations[station.name] = station
-        station.refusal = self.refusal
+        station.refusals.append(self.refusal)
 
     # -- one device -------------------------------------------------------------------------------------------------
 
@@ -122,7 +122,7 @@ class Safety:
         station.report = report
         level = logging.ERROR if outcome is Outcome.FAILED else logging.INFO
         _log.log(level, "%s: safe state %s (%s)%s", station.name, outcome, why, f": {detail}" if detail else "")
-        self._told(report)
+        self.told(report)
         return report
 
     def _await_hung(self, station: Station) -> None:

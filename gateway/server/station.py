@@ -127,8 +127,8 @@ class Station:
         """Gives the readings that the interlock is about."""
         self._bounds = _bounds(name, device, common.limits)
         _check_safe_rows(name, device, common.safe)
-        self.refusal: Callable[[], GatewayError | None] = lambda: None
-        """Why nothing may be controlled now, for all devices: the emergency stop."""
+        self.refusals: list[Callable[[], GatewayError | None]] = []
+        """Each says why nothing may be controlled now, whatever the device: the emergency stop, a full disk."""
         self.absence: tuple[str, datetime] | None = None
         """Why the device can't be used, and since when."""
         self.active = False
@@ -170,9 +170,10 @@ class Station:
 
     def refuse_now(self) -> None:
         """Raises for what forbids all control at the moment, whoever asks."""
-        error = self.refusal()
-        if error is not None:
-            raise error
+        for refusal in self.refusals:
+            error = refusal()
+            if error is not None:
+                raise error
 
     def check_values(self, operation: Operation, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Raises OutOfRange."""
