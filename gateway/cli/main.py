@@ -34,6 +34,7 @@ COMMANDS: Final = {
     "clients": "Show, add and revoke the clients of this machine's gateway.",
     "audit": "Check or show the record of what was done through a gateway.",
     "ports": "List this machine's serial ports and USB devices.",
+    "service": "Make the gateway a service that starts at boot: install, uninstall, show.",
     "stdio": "Serve a config over stdin and stdout, for ssh://host.",
 }
 

@@ -18,6 +18,7 @@ from gateway.app import Gateway, Left
 from gateway.cli.exits import Exit
 from gateway.cli.screen import Screen
 from gateway.discovery.static import without_password
+from gateway.systemd import JournalFormatter, stderr_is_journal
 
 _SIGNALS: Final = ("SIGINT", "SIGTERM", "SIGHUP")
 """Ctrl-C, a service manager, and a terminal that was closed: each must leave the devices in their safe state."""
@@ -73,9 +74,12 @@ def stop_signals() -> Iterator[Stop]:
 
 
 def log_to_stderr(screen: Screen, level: str) -> None:
-    """Send the gateway's log to stderr: coloured on a terminal, plain lines elsewhere."""
+    """Send the gateway's log to stderr: coloured on a terminal, with priorities to journald, plain lines elsewhere."""
     handler: logging.Handler
-    if screen.err.is_terminal:
+    if stderr_is_journal():
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(JournalFormatter())
+    elif screen.err.is_terminal:
         handler = RichHandler(console=screen.err, show_path=False, omit_repeated_times=False)
     else:
         handler = logging.StreamHandler(sys.stderr)

@@ -1,0 +1,52 @@
+"""Running the system's own tools."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+TIMEOUT_S: Final = 20.0
+MAX_OUTPUT: Final = 4 * 1024 * 1024
+SBIN: Final = "/usr/local/sbin:/usr/sbin:/sbin"
+"""Where a plain user's PATH doesn't look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a tool said."""
+
+    code: int
+    out: str
+    err: str = ""
+
+    @property
+    def complaint(self) -> str:
+        """The last line it wrote to stderr, or its exit code."""
+        lines = [line.strip() for line in self.err.splitlines() if line.strip()]
+        return lines[-1][:300] if lines else f"exit code {self.code}"
+
+
+Runner = Callable[..., Output | None]
+"""`run("useradd", "--system", ...)`: what it said; None where there is no such tool or it didn't end in time."""
+
+
+def run_tool(*words: str) -> Output | None:
+    """Run a tool with no input, in English."""
+    environ = {**os.environ, "LC_ALL": "C.UTF-8", "PATH": f"{os.environ.get('PATH', os.defpath)}:{SBIN}"}
+    try:
+        done = subprocess.run(
+            words,
+            check=False,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            errors="replace",
+            timeout=TIMEOUT_S,
+            env=environ,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return Output(done.returncode, done.stdout[:MAX_OUTPUT], done.stderr[:MAX_OUTPUT])
