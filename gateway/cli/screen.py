@@ -145,7 +145,12 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
-_STYLES: Final = {"ready": "green", "open": "green", "unavailable": "red", "closed": "yellow"}
+_STYLES: Final = {"ready": "green", "open": "green", "unavailable": "red", "closed": "yellow"} | {
+    "ok": "green",
+    "warning": "yellow",
+    "problem": "bold red",
+    "skipped": "dim",
+}
 
 
 def _style(cell: str) -> str:
