@@ -7,7 +7,7 @@ PACKAGES := gateway devices firmware_bridge hil
 # -qq: pip speaks only when it fails. No root warning, no upgrade advice.
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip install -qq --no-input
 
-.PHONY: help demo test check bench bench-calls bench-line bench-observers docs clean
+.PHONY: help demo test check bench bench-calls bench-line bench-observers docs wheelhouse clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make check   style, types and import contracts"
 	@echo "make bench   measure: bench-calls and bench-line against stock rpyc, bench-observers how late readings are"
 	@echo "make docs    build the documentation into site/ and check its links"
+	@echo "make wheelhouse   download what an installation without a network needs, into build/wheelhouse/"
 	@echo "make clean   remove everything the other targets made, .venv too"
 
 demo: $(VENV)/.installed
@@ -45,6 +46,12 @@ bench-observers: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-docs
 	@$(BIN)/mkdocs build --strict
 	@echo "docs: site/index.html"
+
+# The Pythons of Debian and Raspberry Pi OS 12 and 13, and of Ubuntu 24.04.
+VERSIONS := 3.11 3.12 3.13
+
+wheelhouse: $(VENV)/.made
+	@.ci/wheelhouse $(BIN)/python build/wheelhouse $(VERSIONS)
 
 clean:
 	rm -rf $(VENV) site build dist .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info

@@ -31,4 +31,5 @@ def config(system: System, subject: Subject) -> Iterator[Finding]:
     if subject.trouble:
         yield problem(subject.trouble, f"# mend that line, then: gateway doctor --config {path}")
     elif sound:
-        yield ok(f"{path}: valid, {len(subject.places)} places of devices")
+        count = len(subject.places)
+        yield ok(f"{path}: valid; it names {count} port{'' if count == 1 else 's'}")

@@ -31,7 +31,7 @@ class Interpreter:
 
 @dataclass(frozen=True)
 class System:
-    """Paths are absolute as the system sees them, such as `/proc/meminfo`; links lead where they lead for this process."""
+    """Paths are absolute as the system sees them, such as `/proc/meminfo`. Links are followed as by any process."""
 
     root: Path = field(default_factory=lambda: Path("/"))
     run: Runner = run_tool

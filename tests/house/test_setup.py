@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TARGETS = ("demo", "test", "check", "bench", "docs", "clean")
+TARGETS = ("demo", "test", "check", "bench", "docs", "wheelhouse", "clean")
 
 
 def make_environment(folder: Path, python: str, path: str = os.defpath) -> subprocess.CompletedProcess[str]:
