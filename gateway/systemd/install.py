@@ -42,6 +42,8 @@ CONFIG_FOLDER: Final = str(PurePosixPath(CONFIG).parent)
 STATE_FOLDER: Final = f"/var/lib/{NAME}"
 NOLOGIN: Final = "/usr/sbin/nologin"
 MAX_FILE: Final = 1024 * 1024
+SERVICE_S: Final = 120.0
+"""Starting may take 90 s, and stopping 45."""
 
 
 class Outcome(StrEnum):
@@ -300,7 +302,7 @@ class Installer:
         if not self._target.is_live:
             self._not_live(what)
         elif not self._would(what):
-            output = self._target.run(*words)
+            output = self._target.run(*words, timeout_s=SERVICE_S)
             if output is not None and output.code == 0:
                 self._say(what, Outcome.DONE)
                 return

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 TIMEOUT_S: Final = 20.0
+TIMED_OUT: Final = 124
 MAX_OUTPUT: Final = 4 * 1024 * 1024
 SBIN: Final = "/usr/local/sbin:/usr/sbin:/sbin"
 """Where a plain user's PATH doesn't look."""
@@ -30,11 +31,11 @@ class Output:
 
 
 Runner = Callable[..., Output | None]
-"""`run("useradd", "--system", ...)`: what it said; None where there is no such tool or it didn't end in time."""
+"""`run("useradd", "--system", ..., timeout_s=20.0)`: what it said; None where there is no such tool."""
 
 
-def run_tool(*words: str) -> Output | None:
-    """Run a tool with no input, in English."""
+def run_tool(*words: str, timeout_s: float = TIMEOUT_S) -> Output | None:
+    """Run a tool with no input, in English. One that takes longer than `timeout_s` is ended, with exit code 124."""
     environ = {**os.environ, "LC_ALL": "C.UTF-8", "PATH": f"{os.environ.get('PATH', os.defpath)}:{SBIN}"}
     try:
         done = subprocess.run(
@@ -44,9 +45,11 @@ def run_tool(*words: str) -> Output | None:
             stdin=subprocess.DEVNULL,
             text=True,
             errors="replace",
-            timeout=TIMEOUT_S,
+            timeout=timeout_s,
             env=environ,
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except OSError:
         return None
+    except subprocess.TimeoutExpired:
+        return Output(TIMED_OUT, "", f"not done within {timeout_s:g} s")
     return Output(done.returncode, done.stdout[:MAX_OUTPUT], done.stderr[:MAX_OUTPUT])

@@ -40,8 +40,12 @@ WatchdogSec={watchdog_s}
 TimeoutStartSec=90
 # Stopping brings every device to its safe state first.
 TimeoutStopSec={stop_s}
+# What it has started, such as ssh to an instrument host, is needed for that: only the gateway is told to end.
+KillMode=mixed
+# A process that hangs can't end in order.
+TimeoutAbortSec=3
 Restart=always
-RestartSec=1
+RestartSec=500ms
 # The last one to be killed when memory is short, for the same reason.
 OOMScoreAdjust=-500
 

@@ -14,6 +14,7 @@ from gateway.doctor import Verdict
 from gateway.doctor.subject import Place, place_of, subject_of
 from gateway.errors import NotFound
 from gateway.systemd.install import CONFIG_FOLDER, Installer, Target
+from gateway.systemd.tools import Output
 from gateway.systemd.unit import CONFIG, NAME
 
 TEXT = """
@@ -67,8 +68,6 @@ def test_a_config_that_is_missing_is_a_problem_with_the_commands_that_make_one(m
 
 
 def test_a_mistake_in_the_config_is_told_with_its_line(machine: Any) -> None:
-    machine.write(CONFIG, TEXT.replace("port =", "prot ="))
-    machine.subject = examined(machine, load=lambda path: configuration.load(path))
     machine.write(CONFIG, "[gateway]\nlisen = 1\n")
     machine.subject = examined(machine)
     finding = machine.one("config", Verdict.PROBLEM)
@@ -129,7 +128,7 @@ def test_a_service_whose_command_user_group_or_link_is_gone_is_told(machine: Any
     machine.write("/etc/passwd", "root:x:0:0::/root:/bin/sh\n")
     machine.write("/etc/group", "root:x:0:\n")
     (machine.root / "etc/systemd/system/multi-user.target.wants/instrument-gateway.service").unlink()
-    machine.answers["systemctl", "is-active", f"{NAME}.service"] = _output("failed\n", 3)
+    machine.answers["systemctl", "is-active", f"{NAME}.service"] = Output(3, "failed\n")
     found = machine.check("service")
     said = " | ".join(finding.what for finding in found)
     for part in (
@@ -141,12 +140,6 @@ def test_a_service_whose_command_user_group_or_link_is_gone_is_told(machine: Any
     ):
         assert part in said
     assert all(finding.fix for finding in found)
-
-
-def _output(text: str, code: int) -> Any:
-    from gateway.systemd.tools import Output
-
-    return Output(code, text)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can read everything")

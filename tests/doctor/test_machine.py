@@ -62,7 +62,7 @@ def test_without_vcgencmd_the_kernels_alarm_is_read(machine: Any) -> None:
     ("free_kib", "verdict"), [(400_000, Verdict.OK), (80_000, Verdict.WARNING), (20_000, Verdict.PROBLEM)]
 )
 def test_memory_that_runs_short_is_told(machine: Any, free_kib: int, verdict: Verdict) -> None:
-    machine.write("/proc/meminfo", f"MemTotal:  948_304 kB\nMemTotal:  948304 kB\nMemAvailable: {free_kib} kB\n")
+    machine.write("/proc/meminfo", f"MemTotal:  948304 kB\nMemAvailable: {free_kib} kB\n")
     machine.one("memory", verdict)
 
 
@@ -156,7 +156,6 @@ def test_errors_of_the_card_in_the_kernels_log_are_told(machine: Any, line: str)
 
 
 def test_a_check_that_cannot_look_hides_no_other(machine: Any) -> None:
-    machine.subject = machine.subject
     (machine.root / "etc/avahi/avahi-daemon.conf").mkdir(parents=True)
     found = list(examine(machine.system, machine.subject, ["avahi", "power"]))
     assert [(each.check, each.finding.verdict) for each in found] == [

@@ -72,7 +72,6 @@ def test_a_certificate_that_is_cut_off_or_damaged_never_does_more_than_be_refuse
 @pytest.fixture
 def trusted(machine: Any) -> Any:
     """A machine with a certificate and its key, on a good day."""
-    machine.subject = machine.subject
     machine.wants(listen=LAN, user=User("root", 0, frozenset({0})))
     machine.write(f"{IDENTITY_FOLDER}/server.pem", SHORT)
     machine.write(f"{IDENTITY_FOLDER}/server.key", "secret", mode=0o600)

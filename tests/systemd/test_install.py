@@ -230,7 +230,7 @@ def live(root: Path, *, running: bool, fails: str = "") -> tuple[Installer, list
     steps: list[Step] = []
     called: list[tuple[str, ...]] = []
 
-    def run(*words: str) -> Output | None:
+    def run(*words: str, timeout_s: float = 0) -> Output | None:
         called.append(words)
         if words[1] == "is-active":
             return Output(0 if running else 3, "")
