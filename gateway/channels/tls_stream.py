@@ -79,6 +79,7 @@ class TlsStream(Stream):
         self._unread = True
         """There may be data that came already: after the handshake, and where a read stopped before its end."""
         self._heard = engine.tls.server_side
+        self._turned_away = False
         self._pieces_left = 0
         self._closed = False
         self._certificate = engine.tls.getpeercert(binary_form=True)
@@ -107,10 +108,14 @@ class TlsStream(Stream):
         try:
             return self._under.read(size, wait)
         except LinkDown as lost:
-            if self._heard or self._closed:
-                raise
-            # A gateway can't refuse a client before the client's own handshake is over.
-            raise LinkDown(f"{lost} before it said anything: it may not know this computer any more; {_PAIR}") from None
+            raise self._explained(lost) from None
+
+    def _explained(self, lost: LinkDown) -> LinkDown:
+        """A gateway can't refuse a client before the client's own handshake is over: it looks like a broken line."""
+        if self._heard or (self._closed and not self._turned_away):
+            return lost
+        self._turned_away = True  # what other threads meet after the connection was closed for it has the same cause
+        return LinkDown(f"{lost} before it said anything: it may not know this computer any more; {_PAIR}")
 
     def _open(self, chunk: bytes, size: int) -> bytes:
         """The data of what has come; empty where that is none. Leaves nothing unread unless `size` bytes are full."""
@@ -199,7 +204,10 @@ class TlsStream(Stream):
             except ssl.SSLError as problem:
                 raise self._broken(problem) from None
             sealed = self._outgoing.read()
-        self._under.write(sealed, progress_s)
+        try:
+            self._under.write(sealed, progress_s)
+        except LinkDown as lost:
+            raise self._explained(lost) from None
 
     @property
     def wrote_whole(self) -> bool:

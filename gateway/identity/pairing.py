@@ -409,7 +409,7 @@ def _read(
         raise ProtocolError(f"a pairing message of {len(message)} bytes; it has 1 to {max_size}")
     fields = _object(message)
     kind = fields.get("type")
-    after = table[state].get(kind) if isinstance(kind, str) else None
+    after = table.get(state, {}).get(kind) if isinstance(kind, str) else None
     if after is None:
         raise ProtocolError(f"a pairing message {str(kind)[:20]!r} while {state}")
     wanted = _FIELDS[str(kind)]
