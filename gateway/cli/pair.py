@@ -10,6 +10,7 @@ import click
 
 from gateway import config as configuration
 from gateway.channels import DEFAULT_PORT, parse_url
+from gateway.cli.exits import Exit
 from gateway.cli.identities import identity_option, role_options, roles_of
 from gateway.cli.main import subcommand
 from gateway.cli.screen import Screen
@@ -33,7 +34,9 @@ from gateway.identity.pairing_net import PairingDesk
     "--port", default=PAIRING_PORT, show_default=True, type=click.IntRange(0, 65535), help="Wait at this port."
 )
 @identity_option
+@click.pass_context
 def command(
+    ctx: click.Context,
     screen: Screen,
     config: str | None,
     role: str,
@@ -67,6 +70,12 @@ def command(
     invitation = Invitation(code, now=time.monotonic())
     desk = PairingDesk(invitation, granter.grant, host=host, port=port)
     addresses = [host] if host else _addresses()
+    if listen is not None and listen.scheme != "tls":
+        screen.note(
+            f'this gateway listens at {listen}: paired clients need listen = "tls://0.0.0.0:{granter.port}" in its '
+            "table [gateway]",
+            style="yellow",
+        )
     screen.document(
         {
             "code": code,
@@ -82,19 +91,16 @@ def command(
     where = "" if desk.port == PAIRING_PORT else f" --port {desk.port}"
     for address in addresses or ["ADDRESS"]:
         screen.line(f"  on the client: gateway trust {address}{where}")
-    if listen is not None and listen.scheme != "tls":
-        screen.note(
-            f'this gateway listens at {listen}: paired clients need listen = "tls://0.0.0.0:{granter.port}" in its '
-            "table [gateway]",
-            style="yellow",
-        )
     with screen.busy("waiting for the client"):
         over = desk.run()
     for failure in desk.failures:
         screen.note(f"refused: {failure}", style="yellow")
     client = granter.granted
     if client is None:
-        raise Unauthenticated(f"no client was paired: {over}")
+        if not screen.as_json:
+            raise Unauthenticated(f"no client was paired: {over}")
+        screen.note(f"no client was paired: {over}")  # the one document has been printed
+        ctx.exit(Exit.RAISED)
     others = "".join(f", {device}: {role}" for device, role in client.devices.items())
     screen.line(f"paired: {client.name} ({client.role}{others})", style="green")
     screen.line(f"  to take it back: gateway clients revoke {client.name!r}")
