@@ -142,8 +142,10 @@ def announce(screen: Screen, running: Gateway, *, advice: bool = True) -> None:
     if running.local_only:
         screen.line("  only this computer can connect")
         if advice:
-            screen.line('  to open it to the bench\'s network: listen = "tcp://ADDRESS:18871" in the table [gateway];')
-            screen.line("  then anyone who reaches that port can use the instruments")
+            screen.line('  to open it to the bench\'s network: listen = "tls://0.0.0.0:18871" in the table [gateway];')
+            screen.line("  then let each client in with `gateway pair`")
+    elif running.url.startswith("tls:"):
+        screen.line("  every paired computer can connect; let one in with `gateway pair`")
     else:
         screen.line("  every computer that reaches this address can connect, and use the instruments")
     screen.line(f"  {running.advert_status}")

@@ -79,4 +79,4 @@ def test_the_packages_import_nothing_that_is_not_declared() -> None:
 
 def test_the_run_time_needs_no_more_than_what_was_agreed() -> None:
     names = {requirement_name(requirement) for requirement in PROJECT["dependencies"]}
-    assert names == {"click", "ifaddr", "msgspec", "pyserial", "pyusb", "rich", "zeroconf"}
+    assert names == {"click", "cryptography", "ifaddr", "msgspec", "pyserial", "pyusb", "rich", "spake2", "zeroconf"}
