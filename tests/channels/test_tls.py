@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import select
+import shutil
 import socket
 import ssl
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -26,6 +29,7 @@ from gateway.identity.places import write_private
 from gateway.identity.principal import fingerprint
 from gateway.limits import Limits
 from gateway.protocol.framing import frame
+from tests.channels.test_listener import no_descriptors_left
 from tests.identity.kit import Pairing
 
 LIMITS = Limits()
@@ -484,3 +488,71 @@ def test_files_that_are_missing_or_open_to_others_are_config_errors(door: Doorma
     (mine.gateway / ca.SERVER_KEY).chmod(0o640)
     with pytest.raises(ConfigError, match="chmod 600"):
         listen(mine.listen_url)
+
+
+# ------------------------------------------------------------------------------------------------ TLS's own messages
+
+
+def command_line(door: Doorman, pairing: Pairing) -> list[str]:
+    """OpenSSL's own client, which takes commands: a line with K asks for new keys in both directions."""
+    files = {"-cert": trust.CERTIFICATE, "-key": trust.KEY, "-CAfile": trust.CA}
+    options = [word for option, file in files.items() for word in (option, str(pairing.client / file))]
+    return ["openssl", "s_client", "-tls1_3", "-connect", door.url.removeprefix("tls://"), *options]
+
+
+def shown_by(client: subprocess.Popen[bytes], word: bytes) -> None:
+    """Wait until it has shown `word`."""
+    assert client.stdout is not None
+    shown, deadline = b"", monotonic() + 5
+    while word not in shown:
+        assert select.select([client.stdout], [], [], max(0.0, deadline - monotonic()))[0], shown
+        shown += os.read(client.stdout.fileno(), 4096)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl command")
+def test_new_keys_in_the_middle_of_a_connection_are_agreed_on(door: Doorman, pairing: Pairing) -> None:
+    with subprocess.Popen(
+        command_line(door, pairing), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0
+    ) as client:
+        assert client.stdin is not None
+        with closing(let_in(door)) as served:
+            for number in range(3):
+                client.stdin.write(b"K\n")
+                shown_by(client, b"KEYUPDATE")
+                assert served.recv_within(0.2) is None  # that was no message, but it is answered
+                served.send(b"number %d" % number)
+                shown_by(client, b"number %d" % number)
+        client.stdin.close()
+        client.wait(10)
+
+
+# ----------------------------------------------------------------------------------------------------- out of means
+
+
+def test_without_descriptors_strangers_are_turned_away_and_the_door_opens_again(
+    door: Doorman, pairing: Pairing
+) -> None:
+    turned_away = socket.socket()
+    with turned_away:
+        turned_away.settimeout(5)
+        with no_descriptors_left():
+            turned_away.connect(("127.0.0.1", int(door.url.rpartition(":")[2])))
+            assert turned_away.recv(1) == b""  # closed, not left waiting
+        with closing(open_channel(pairing.url_of(door.url))), closing(let_in(door)) as served:
+            assert served.certificate
+
+
+def test_many_may_come_at_once(door: Doorman, pairing: Pairing) -> None:
+    outcomes: list[Channel] = []
+    threads = [
+        threading.Thread(target=lambda: outcomes.append(open_channel(pairing.url_of(door.url)))) for _ in range(20)
+    ]
+    for thread in threads:
+        thread.start()
+    served = [let_in(door) for _ in threads]
+    for thread in threads:
+        thread.join(10)
+    for channel in (*served, *outcomes):
+        channel.close()
+    assert len(outcomes) == 20
+    assert accepted(door, 0) is None

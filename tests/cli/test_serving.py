@@ -60,7 +60,7 @@ def test_serve_says_where_it_is_who_can_connect_and_what_it_serves(
         shown = running.lines_until("gone")
         assert re.search(r"^serving 'plain' at tcp://127\.0\.0\.1:\d+$", shown, re.MULTILINE)
         assert "only this computer can connect\n" in shown
-        assert 'listen = "tcp://ADDRESS:18871" in the table [gateway]' in shown
+        assert 'listen = "tls://0.0.0.0:18871" in the table [gateway]' in shown
         assert re.search(r"^  advertised as 'plain' on 127\.0\.0\.1, port \d+$", shown, re.MULTILINE)
         assert re.search(
             r"^psu1 +scpi-power-supply +open +Instrument Gateway,Simulated Power Supply", shown, re.MULTILINE
