@@ -76,3 +76,15 @@ def test_how_late_readings_are_is_measured_with_one_subscriber_stopped_and_witho
     assert [(row["stalled"], row["one_call_each"]) for row in rows] == [(0, False), (1, False), (0, True), (1, True)]
     for row in rows:
         assert 0 < row["p50_ms"] <= row["p99_ms"] <= row["max_ms"]
+
+
+@pytest.mark.timeout(90)
+def test_strangers_at_the_door_are_measured() -> None:
+    words = ["--peers", "20", "--seconds", "0.1", "--json"]
+    command = [sys.executable, str(ROOT / "tests/bench/strangers.py"), *words]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=80, check=False)
+    assert finished.returncode == 0, finished.stderr
+    rows: dict[str, Any] = json.loads(finished.stdout)["rows"]
+    assert list(rows) == ["silent", "halfway", "rush", "default"]
+    assert all(row["besieged"]["calls"] > 0 for row in rows.values())
+    assert rows["rush"]["came"] > 0
