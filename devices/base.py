@@ -139,9 +139,9 @@ class Device(Exposable, ABC):
             if self._reached:
                 self.make_safe()
         finally:
-            self.release()
+            self.let_go()
 
-    def release(self) -> None:
+    def let_go(self) -> None:
         """Let go of the device as it is. Idempotent; the port is free afterwards."""
         self._disconnect()
         self._state = State.CLOSED

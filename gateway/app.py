@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points
 from importlib.metadata import version as distribution_version
+from pathlib import Path
 from threading import Thread
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
@@ -34,10 +35,13 @@ from gateway.config import (
     option_clashes,
     option_problems,
 )
+from gateway.config.listening import listen_problem
 from gateway.discovery import Advertisement, Advertiser, addresses_for, interfaces_for, stable_id
 from gateway.errors import Busy, ConfigError, GatewayError
 from gateway.identity.clients import Clients
 from gateway.server import Server
+from gateway.server.admission import Admission
+from gateway.server.audit import AuditLog
 from gateway.server.bridge import Host
 from gateway.server.reception import Reception
 from gateway.server.registry import GatewayService
@@ -221,14 +225,18 @@ def _imported(load: Callable[[], Any], what: str, name: str) -> Any:
 class Gateway:
     """Devices, instrument hosts, the server that serves both and their advertisement, from `start` to `close`."""
 
-    def __init__(self, config: Config, devices: Iterable[ServedDevice]) -> None:
+    def __init__(self, config: Config, devices: Iterable[ServedDevice], audit: AuditLog | None = None) -> None:
         self.config = config
+        self.audit = audit
         self.devices = tuple(devices)
         self.hosts = tuple(Host(section.name, section.url, config.limits) for section in config.hosts)
         instruments = {device.name: device.instrument for device in self.devices}
         commons = {section.name: section.common for section in config.devices}
         self.service = GatewayService(instruments, config.limits, self.hosts, commons)
         self.keeper = self.service.keeper
+        if audit is not None:
+            self.keeper.write_down(audit)
+        self._admission = _admission(config.gateway.listen)
         self._server: Server | None = None
         self._advertiser: Advertiser | None = None
         self._not_advertised = "not advertised: not started"
@@ -291,6 +299,7 @@ class Gateway:
             self.open_devices()
             self._server = self._make_server()
             self._server.start()
+            self._admission.start()
             self._advertise()
         except BaseException:
             self.close()
@@ -318,6 +327,9 @@ class Gateway:
             device.left = Left.UNSAFE
             log.error("%s may not be in its safe state: its driver hangs for %g s now", device.name, CLOSE_S)
         self.keeper.close()
+        self._admission.close()
+        if self.audit is not None:
+            self.audit.close()
         leaving = [Thread(target=host.close, name=f"gateway-leaving-{host.name}") for host in self.hosts]
         for thread in leaving:
             thread.start()
@@ -327,10 +339,10 @@ class Gateway:
     def _close(self, device: ServedDevice) -> None:
         """Make a device safe and let go of it."""
         station = self.keeper.stations[device.name]
-        if station.safe_state and device.state == "open" and hasattr(device.instrument, "release"):
+        if station.safe_state and device.state == "open" and hasattr(device.instrument, "let_go"):
             _let_call_end(device.instrument)
             report = self.keeper.safety.secure_now(station, "the gateway ends", CLOSE_S)
-            device.instrument.release()
+            device.instrument.let_go()
             failed = report is None or report.outcome is Outcome.FAILED
             device.left = Left.UNSAFE if failed else Left.SAFE
         else:
@@ -354,12 +366,9 @@ class Gateway:
                 raise self.config.source.error(("gateway", "listen"), str(problem)) from problem
 
     def _make_server(self) -> Server:
-        section = self.config.gateway
-        clients = Clients() if parse_url(section.listen).scheme == "tls" else None
-        reception = Reception(self.keeper.custody, clients)
-        return Server(
-            self.service, section.listen, limits=self.config.limits, strict=True, introduce=reception.introduce
-        )
+        reception = Reception(self.keeper.custody, self._admission, self.audit)
+        listen = self.config.gateway.listen
+        return Server(self.service, listen, limits=self.config.limits, strict=True, introduce=reception.introduce)
 
     def _advertise(self) -> None:
         section, url = self.config.gateway, parse_url(self.url)
@@ -381,13 +390,27 @@ class Gateway:
             self._advertiser.start()
 
 
-def build(config: Config) -> Gateway:
-    """The gateway of a config, not started yet: use it as a context manager.
+def build(config: Config, audit: AuditLog | None = None) -> Gateway:
+    """The gateway of a config, not started yet: use it as a context manager. `audit` is closed with it.
 
-    Raises ConfigError, with file and line, for an unknown driver or an option that the driver does not take.
+    Raises ConfigError, with file and line, for an unknown driver, an option that the driver does not take, common keys
+    that do not fit the device, and an address at which nobody should listen without proof of who comes.
     """
+    section = config.gateway
+    hazardous = [device.name for device in config.devices if device.common.hazardous]
+    problem = listen_problem(section.listen, insecure_lan=section.insecure_lan, hazardous=hazardous)
+    if problem:
+        raise config.source.error(("gateway", "listen"), problem)
     drivers = load_drivers(config.devices)
-    return Gateway(config, [_device(section, drivers[section.name]) for section in config.devices])
+    return Gateway(config, [_device(device, drivers[device.name]) for device in config.devices], audit)
+
+
+def _admission(listen_url: str) -> Admission:
+    url = parse_url(listen_url)
+    if url.scheme != "tls":
+        return Admission()
+    folder = getattr(url.options, "identity", None)
+    return Admission(Clients(Path(folder) if folder else None))
 
 
 @contextmanager

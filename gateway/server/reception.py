@@ -8,10 +8,9 @@ from typing import Final
 
 from gateway.channels.base import Channel
 from gateway.errors import AccessDenied, GatewayError
-from gateway.identity.clients import Clients
+from gateway.server.admission import Admission
 from gateway.server.audit import AuditLog, Entry, shown_arguments
 from gateway.server.custody import Custody
-from gateway.server.principals import principal_of
 from gateway.server.station import Caller, DeviceVisit, RootVisit
 from gateway.service.exposure import Access
 from gateway.service.permit import Visit
@@ -22,18 +21,18 @@ _log: Final = logging.getLogger(__name__)
 
 
 class Reception:
-    """Meets the connections of one server. `clients` is the list of those with a certificate, `audit` the log in which
-    calls that control something are written down, and those that are refused.
+    """Meets the connections of one server. `admission` knows who they are, `audit` is the log in which calls that
+    control something are written down, and those that are refused.
     """
 
-    def __init__(self, custody: Custody, clients: Clients | None = None, audit: AuditLog | None = None) -> None:
+    def __init__(self, custody: Custody, admission: Admission | None = None, audit: AuditLog | None = None) -> None:
         self._custody = custody
-        self._clients = clients
+        self._admission = admission or Admission()
         self._audit = audit
 
     def introduce(self, conn: Connection, channel: Channel) -> None:
-        """Find out who is there, and watch over what they do. Raises Unauthenticated."""
-        principal = principal_of(channel, self._clients)
+        """Find out who is there, and watch over what they do. Raises Unauthenticated, ConfigError."""
+        principal = self._admission.enter(conn, channel)
         endpoints = channel.endpoints
         caller = Caller(conn, principal, _shown(endpoints[1]) if endpoints else str(principal))
         conn.config["credentials"] = principal

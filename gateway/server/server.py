@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 from gateway.channels import listen, redacted
 from gateway.channels.base import Channel
 from gateway.channels.listener import Listener
-from gateway.errors import GatewayError, LinkDown, Unauthenticated
+from gateway.errors import ConfigError, GatewayError, LinkDown, Unauthenticated
 from gateway.limits import DEFAULT_LIMITS, Limits
 from gateway.server import memory
 from gateway.server.ledger import Account, Ledger
@@ -196,7 +196,7 @@ class Server:
     def _welcome(self, channel: Channel, host: str) -> None:
         try:
             conn = self._connection(channel, host)
-        except Unauthenticated as error:
+        except (Unauthenticated, ConfigError) as error:
             _log.warning("a peer from %s is not let in: %s", host, error)
         except Exception:
             _log.exception("no connection for a peer from %s: making its service failed", host)
