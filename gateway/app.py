@@ -225,14 +225,21 @@ def _imported(load: Callable[[], Any], what: str, name: str) -> Any:
 class Gateway:
     """Devices, instrument hosts, the server that serves both and their advertisement, from `start` to `close`."""
 
-    def __init__(self, config: Config, devices: Iterable[ServedDevice], audit: AuditLog | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        devices: Iterable[ServedDevice],
+        audit: AuditLog | None = None,
+        *,
+        as_host: bool = False,
+    ) -> None:
         self.config = config
         self.audit = audit
         self.devices = tuple(devices)
         self.hosts = tuple(Host(section.name, section.url, config.limits) for section in config.hosts)
         instruments = {device.name: device.instrument for device in self.devices}
         commons = {section.name: section.common for section in config.devices}
-        self.service = GatewayService(instruments, config.limits, self.hosts, commons)
+        self.service = GatewayService(instruments, config.limits, self.hosts, commons, as_host=as_host)
         self.keeper = self.service.keeper
         if audit is not None:
             self.keeper.write_down(audit)
@@ -366,7 +373,7 @@ class Gateway:
                 raise self.config.source.error(("gateway", "listen"), str(problem)) from problem
 
     def _make_server(self) -> Server:
-        reception = Reception(self.keeper.custody, self._admission, self.audit)
+        reception = Reception(self.keeper, self._admission, self.audit)
         listen = self.config.gateway.listen
         return Server(self.service, listen, limits=self.config.limits, strict=True, introduce=reception.introduce)
 
@@ -390,8 +397,9 @@ class Gateway:
             self._advertiser.start()
 
 
-def build(config: Config, audit: AuditLog | None = None) -> Gateway:
-    """The gateway of a config, not started yet: use it as a context manager. `audit` is closed with it.
+def build(config: Config, audit: AuditLog | None = None, *, as_host: bool = False) -> Gateway:
+    """The gateway of a config, not started yet: use it as a context manager. `audit` is closed with it; `as_host` for
+    an instrument host, whose one client is a gateway.
 
     Raises ConfigError, with file and line, for an unknown driver, an option that the driver does not take, common keys
     that do not fit the device, and an address at which nobody should listen without proof of who comes.
@@ -402,7 +410,8 @@ def build(config: Config, audit: AuditLog | None = None) -> Gateway:
     if problem:
         raise config.source.error(("gateway", "listen"), problem)
     drivers = load_drivers(config.devices)
-    return Gateway(config, [_device(device, drivers[device.name]) for device in config.devices], audit)
+    devices = [_device(device, drivers[device.name]) for device in config.devices]
+    return Gateway(config, devices, audit, as_host=as_host)
 
 
 def _admission(listen_url: str) -> Admission:

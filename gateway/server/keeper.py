@@ -20,7 +20,7 @@ from gateway.server.errand import Errand
 from gateway.server.leasing import GATEWAY
 from gateway.server.observing.observers import Observers
 from gateway.server.safety import Safety, reports_of
-from gateway.server.station import Station
+from gateway.server.station import Caller, Station
 from gateway.service.exposure import Exposure, Kind, exposure_table
 from gateway.service.reading import Reading
 from gateway.sync.workers import WORKERS
@@ -38,9 +38,19 @@ CLOSE_S: Final = 5.0
 
 
 class Keeper:
-    """Keeps `devices` (by name, each with its lane); `commons` are their common config keys."""
+    """Keeps `devices` (by name, each with its lane); `commons` are their common config keys.
 
-    def __init__(self, devices: Mapping[str, Any], commons: Mapping[str, DeviceCommon] | None = None) -> None:
+    `as_host`: the one client is a gateway, which knows the leases; what it controlled is made safe when it is gone.
+    """
+
+    def __init__(
+        self,
+        devices: Mapping[str, Any],
+        commons: Mapping[str, DeviceCommon] | None = None,
+        *,
+        as_host: bool = False,
+    ) -> None:
+        self._as_host = as_host
         self.audit: AuditLog | None = None
         self.safety = Safety()
         self.custody = Custody(self.safety)
@@ -64,8 +74,17 @@ class Keeper:
         station = Station(name, device, common)
         self.stations[name] = station
         self.safety.look_after(station)
-        self.custody.look_after(station)
+        if not self._as_host:
+            self.custody.look_after(station)
         return station
+
+    def client_lost(self, caller: Caller, why: str) -> None:
+        """A client is gone: its leases end, and what needs none is made safe if it is a host's."""
+        self.custody.lost(caller, why)
+        if self._as_host:
+            for station in list(self.stations.values()):
+                if station.active and station.controller == caller.key:
+                    self.safety.secure(station, f"the gateway is gone: {why}")
 
     def write_down(self, audit: AuditLog) -> None:
         """Have what is done written into the log, and nothing controlled while that can't be."""
