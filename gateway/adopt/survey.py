@@ -19,14 +19,15 @@ NOT_ALLOWED: Final = "not asked"
 
 
 def plugged_in(
-    entries: Sequence[Entry], extra: Collection[str] = (), *, root: str | os.PathLike[str] = "/"
+    entries: Sequence[Entry], only: Collection[str] = (), *, root: str | os.PathLike[str] = "/"
 ) -> list[Seen]:
-    """What is plugged in, with the names the config has for it; nothing is asked. `extra`: more ports to look at.
+    """What is plugged in, with the names the config has for it; nothing is asked. `only`: these ports, if any.
 
     A `note` tells of each thing why it must not be asked; empty: it may.
     """
-    hardware = find_hardware(root, [*paths_of(entries), *extra], without_port=True)
-    return [_seen(each, entries, root) for each in hardware]
+    hardware = find_hardware(root, [*paths_of(entries), *only], without_port=True)
+    wanted = {os.path.realpath(path) for path in only}
+    return [_seen(each, entries, root) for each in hardware if not only or os.path.realpath(each.port) in wanted]
 
 
 def _seen(hardware: Hardware, entries: Sequence[Entry], root: str | os.PathLike[str]) -> Seen:

@@ -32,7 +32,7 @@ from gateway.hardware.matching import BAUDRATES
 
 @subcommand("adopt")
 @click.option("--config", type=click.Path(), help="The config file; default: the one that `gateway serve` would take.")
-@click.option("--port", "ports", multiple=True, metavar="PATH", help="Look at this port too; may be repeated.")
+@click.option("--port", "ports", multiple=True, metavar="PATH", help="Look at this port only; may be repeated.")
 @click.option("--probe", is_flag=True, help="Send *IDN? to every port that is free, without asking for each.")
 @click.option("--baudrate", "baudrates", type=int, multiple=True, help="Try this speed only; may be repeated.")
 @click.option("--lan/--no-lan", default=True, help="Look on the network too.  [default: lan]")

@@ -1,8 +1,8 @@
 """Instruments that say on the network that they are there: `_lxi._tcp` and `_scpi-raw._tcp`.
 
     _scpi-raw._tcp   the port where SCPI is spoken over TCP as it is (usually 5025)
-    _lxi._tcp        the instrument's web page; LXI Device Specification, 10.4.3: TXT records Manufacturer, Model,
-                     SerialNumber, FirmwareVersion, which scpi-raw has too
+    _lxi._tcp        the instrument's web page; its TXT records are Manufacturer, Model, SerialNumber and
+                     FirmwareVersion (LXI Device Specification), and scpi-raw may have them too
 
 Nothing is sent to an instrument but the questions of mDNS. Each interface is asked by itself, as for gateways.
 """
@@ -75,15 +75,20 @@ def browse_instruments(timeout_s: float = 2.0, interfaces: Sequence[str] | None 
 
 
 def merged(instruments: Sequence[FoundInstrument]) -> tuple[FoundInstrument, ...]:
-    """Each instrument once, by address and port: what its web page says of it completes what its SCPI port does."""
-    pages = {each.address: each for each in instruments if each.port is None}
+    """Each instrument once: what its web page says of it completes what its SCPI port does.
+
+    An instrument has one name for all its services (LXI Device Specification).
+    """
+    pages = {(each.address, each.name): each for each in instruments if each.port is None}
     ports = {(each.address, each.port): each for each in instruments if each.port is not None}
     complete = [
-        replace(each, identity=each.identity or (pages[each.address].identity if each.address in pages else ""))
+        replace(each, identity=page.identity)
+        if not each.identity and (page := pages.get((each.address, each.name))) is not None
+        else each
         for each in ports.values()
     ]
-    spoken = {address for address, _ in ports}
-    rest = [page for address, page in pages.items() if address not in spoken]
+    spoken = {(each.address, each.name) for each in complete}
+    rest = [page for key, page in pages.items() if key not in spoken]
     return tuple(sorted((*complete, *rest), key=lambda each: (each.address, each.port or 0, each.name)))
 
 
