@@ -140,7 +140,7 @@ def load_driver(name: str) -> Driver:
     driver: Any = found
     try:
         clashing = option_clashes(driver.Options)
-    except TypeError as problem:
+    except (TypeError, NameError) as problem:
         raise ConfigError(f"driver {name!r}: its Options: {problem}", driver=name) from None
     if clashing:
         raise ConfigError(f"driver {name!r} has an option {clashing[0]!r}, which is a key of every device", driver=name)

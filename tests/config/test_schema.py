@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import socket
 import tomllib
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from gateway.app import installed_drivers
@@ -15,6 +17,15 @@ from gateway.config.schema import DRAFT, json_schema
 
 ROOT = Path(__file__).parents[2]
 TYPES: dict[str, Any] = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int}
+
+
+class Channel(msgspec.Struct):
+    gain: float = 1.0
+
+
+class Options(msgspec.Struct, kw_only=True):
+    port: str = ""
+    channels: list[Channel] = []
 
 
 @pytest.fixture(scope="module")
@@ -140,22 +151,11 @@ def test_every_driver_has_a_definition_with_its_options_and_the_common_keys(sche
 
 
 def test_nothing_of_this_machine_is_in_it(schema: dict[str, Any]) -> None:
-    import socket
-
     assert "default" not in schema["$defs"]["GatewaySection"]["properties"]["name"]
     assert socket.gethostname() not in str(schema)
 
 
 def test_an_option_that_is_a_struct_of_its_own_is_defined_once_for_each_driver() -> None:
-    import msgspec
-
-    class Channel(msgspec.Struct):
-        gain: float = 1.0
-
-    class Options(msgspec.Struct, kw_only=True):
-        port: str = ""
-        channels: list[Channel] = []
-
     made = json_schema({"acme": Options})
     assert made["$defs"]["device-acme"]["properties"]["channels"]["items"] == {"$ref": "#/$defs/acme-Channel"}
     assert accepts(made, {"devices": {"a": {"driver": "acme", "channels": [{"gain": 2}]}}}, made)
