@@ -36,6 +36,7 @@ from gateway.config import (
     option_problems,
 )
 from gateway.config.listening import listen_problem
+from gateway.config.members import member_problems
 from gateway.discovery import Advertisement, Advertiser, addresses_for, interfaces_for, stable_id
 from gateway.errors import Busy, ConfigError, GatewayError
 from gateway.identity.clients import Clients
@@ -172,6 +173,7 @@ def check_config(path: str) -> Examined:
             problems.append(section.source.error((*section.path, "driver"), str(problem), nearest=nearest_driver))
         else:
             problems += option_problems(section, driver.Options)
+            problems += member_problems(section, driver)
     order = {name: index for index, name in enumerate(found.config.files)}
     problems.sort(key=lambda problem: (order.get(problem.file, -1), problem.line or 0))
     return Examined(config=found.config, problems=tuple(problems))
@@ -435,6 +437,8 @@ def run_bench(name: str, /, **gateway: Any) -> Iterator[Gateway]:
 
 def _device(section: DeviceSection, driver: Driver) -> ServedDevice:
     options = driver_options(section, driver.Options)
+    for problem in member_problems(section, driver):
+        raise problem
     try:
         instrument = driver(section.name, options)
     except Exception as problem:

@@ -104,18 +104,21 @@ def _ports(root: Path) -> Iterator[Hardware]:
 
 
 def _port_entries(root: Path) -> Iterator[tuple[Literal["serial", "usbtmc"], Path]]:
-    for entry in _entries(root / "sys/class/tty"):
+    # Texts and no Path objects: most machines have seventy virtual terminals here, and this is done again and again.
+    tty, usbmisc = os.path.join(root, "sys/class/tty"), os.path.join(root, "sys/class/usbmisc")
+    for name in _names(tty):
         # Type 0: a place for a UART, and none is there.
-        if (entry / "device").exists() and _read(entry / "type") != "0":
-            yield "serial", entry
-    for entry in _entries(root / "sys/class/usbmisc"):
-        if entry.name.startswith("usbtmc") and (entry / "device").exists():
-            yield "usbtmc", entry
+        if os.path.exists(f"{tty}/{name}/device") and _read(Path(tty, name, "type")) != "0":
+            yield "serial", Path(tty, name)
+    for name in _names(usbmisc):
+        if name.startswith("usbtmc") and os.path.exists(f"{usbmisc}/{name}/device"):
+            yield "usbtmc", Path(usbmisc, name)
 
 
 def _other_usb(root: Path) -> Iterator[Hardware]:
     with_port = {_with_usb(Hardware(port=""), entry / "device", root).location for _, entry in _port_entries(root)}
-    for entry in _entries(root / "sys/bus/usb/devices"):
+    for name in _names(root / "sys/bus/usb/devices"):
+        entry = root / "sys/bus/usb/devices" / name
         if ":" in entry.name or entry.name in with_port or _read(entry / "bDeviceClass") == USB_HUB:
             continue
         bus, number = _read(entry / "busnum"), _read(entry / "devnum")
@@ -163,9 +166,9 @@ def _from_pyserial(port: SerialPort) -> Hardware:
     )
 
 
-def _entries(folder: Path) -> list[Path]:
+def _names(folder: str | Path) -> list[str]:
     try:
-        return sorted(folder.iterdir())
+        return sorted(os.listdir(folder))
     except OSError:
         return []
 
