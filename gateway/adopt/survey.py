@@ -12,7 +12,7 @@ from gateway.adopt.proposals import Seen
 from gateway.discovery import FoundInstrument
 from gateway.hardware import Entry, Hardware, find_hardware
 from gateway.hardware.matching import BAUDRATES, fits_identity, fits_port, paths_of
-from gateway.hardware.probe import ANSWER_S, Answer, ask, ask_socket, reason_not_to_ask
+from gateway.hardware.probe import LIMIT_S, Answer, ask, ask_socket, reason_not_to_ask
 
 MAX_ASKED_AT_ONCE: Final = 16
 NOT_ALLOWED: Final = "not asked"
@@ -92,7 +92,7 @@ def ask_all(
     allowed: Callable[[Seen], bool],
     *,
     baudrates: Sequence[int] = BAUDRATES,
-    answer_s: float = ANSWER_S,
+    limit_s: float = LIMIT_S,
     root: str | os.PathLike[str] = "/",
 ) -> list[Seen]:
     """`seen` with the identities of those that may be asked, are `allowed`, and answer; side by side, so that it takes
@@ -107,7 +107,7 @@ def ask_all(
             host, _, port = each.where.rpartition(":")
             answer = ask_socket(host.strip("[]"), int(port))
         else:
-            answer = ask(each.hardware, baudrates, answer_s=answer_s, root=root)
+            answer = ask(each.hardware, baudrates, limit_s=limit_s, root=root)
         if isinstance(answer, Answer):
             return replace(each, identity=answer.identity, baudrate=answer.baudrate)
         return replace(each, note=answer)

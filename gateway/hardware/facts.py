@@ -13,6 +13,7 @@ Where there is no sysfs, pyserial tells what it can of the serial ports.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -73,7 +74,7 @@ class Hardware:
 def find_hardware(
     root: str | os.PathLike[str] = "/", paths: Iterable[str] = (), *, without_port: bool = False
 ) -> list[Hardware]:
-    """The ports that are there, sorted; with `without_port` also the USB devices that have none.
+    """The ports that are there, sorted by name; with `without_port` also the USB devices that have none.
 
     `paths` are further ports to look for, such as those a config names: one that is there is in the list too, by the
     port it leads to, with the path among its names. `root` is where `sys` and `dev` are. Reads files, opens no port.
@@ -88,7 +89,12 @@ def find_hardware(
         if path != port and path not in known.names:
             known = replace(known, names=(*known.names, path))
         found[port] = replace(known, incarnation=_incarnation(port))
-    return [found[port] for port in sorted(found)]
+    return [found[port] for port in sorted(found, key=_by_number)]
+
+
+def _by_number(port: str) -> list[tuple[int, str]]:
+    """ttyUSB9 before ttyUSB10."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"([0-9]+)", port)]
 
 
 def _ports(root: Path) -> Iterator[Hardware]:

@@ -29,10 +29,8 @@ from gateway.hardware.facts import Hardware
 from gateway.hardware.matching import BAUDRATES
 
 QUESTION: Final = b"\n*IDN?\n"
-ANSWER_S: Final = 0.8
-"""How long is waited for an answer at one speed."""
-LIMIT_S: Final = 6.0
-"""How long one port is asked, at all speeds together."""
+LIMIT_S: Final = 5.0
+"""How long one port is asked, at all speeds together; each speed has its part of it."""
 MAX_ANSWER: Final = 1024
 MAX_IDENTITY: Final = 200
 LOCKS: Final = ("var/lock", "run/lock")
@@ -161,7 +159,6 @@ def ask(
     hardware: Hardware,
     baudrates: Iterable[int] = BAUDRATES,
     *,
-    answer_s: float = ANSWER_S,
     limit_s: float = LIMIT_S,
     root: str | os.PathLike[str] = "/",
 ) -> Answer | str:
@@ -171,9 +168,9 @@ def ask(
         return reason
     try:
         if hardware.kind == "usbtmc":
-            identity = _ask_usbtmc(hardware.port, answer_s)
+            identity = _ask_usbtmc(hardware.port, limit_s)
             return Answer(identity) if identity else "no answer to *IDN?"
-        return _ask_serial(hardware.port, list(baudrates), answer_s, limit_s) or "no answer to *IDN?"
+        return _ask_serial(hardware.port, list(baudrates), limit_s) or "no answer to *IDN?"
     except GatewayError as problem:
         return str(problem).removeprefix(f"{hardware.port}: ")
     except (OSError, termios.error) as problem:
@@ -201,8 +198,9 @@ def ask_socket(host: str, port: int, *, limit_s: float = 2.0) -> Answer | str:
     return "it answers *IDN? with something else"
 
 
-def _ask_serial(path: str, baudrates: list[int], answer_s: float, limit_s: float) -> Answer | None:
+def _ask_serial(path: str, baudrates: list[int], limit_s: float) -> Answer | None:
     deadline = monotonic() + limit_s
+    answer_s = limit_s / max(len(baudrates), 1)
     settings = PortSettings(
         baudrate=baudrates[0] if baudrates else BAUDRATES[0],
         parity="none",
@@ -260,10 +258,10 @@ def _exchange(port: Port, deadline: float) -> str | None:
     return None
 
 
-def _ask_usbtmc(path: str, answer_s: float) -> str | None:
+def _ask_usbtmc(path: str, limit_s: float) -> str | None:
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
-        fcntl.ioctl(descriptor, _USBTMC_SET_TIMEOUT, struct.pack("I", int(answer_s * 1000)))
+        fcntl.ioctl(descriptor, _USBTMC_SET_TIMEOUT, struct.pack("I", int(limit_s * 1000)))
         os.write(descriptor, QUESTION.strip(b"\n") + b"\n")
         return identity_in(os.read(descriptor, MAX_ANSWER) + b"\n")
     finally:

@@ -48,7 +48,11 @@ def test_only_what_is_allowed_is_asked(machine: Machine, meter: str) -> None:
         machine.tty("ttyUSB0", "1-1", node=meter)
         machine.tty("ttyUSB1", "1-2", node=wire.port(End.A))
         asked = ask_all(
-            plugged_in([], root=machine.root), lambda each: "ttyUSB0" in each.where, answer_s=5.0, root=machine.root
+            plugged_in([], root=machine.root),
+            lambda each: "ttyUSB0" in each.where,
+            baudrates=[9600],
+            limit_s=30.0,
+            root=machine.root,
         )
         assert [(each.identity, each.baudrate, each.note) for each in asked] == [
             (IDENTITY, 9600, ""),
@@ -59,7 +63,9 @@ def test_only_what_is_allowed_is_asked(machine: Machine, meter: str) -> None:
 
 def test_what_an_idn_pattern_of_the_config_means_has_its_name(machine: Machine, meter: str) -> None:
     machine.tty("ttyUSB0", "1-1", node=meter)
-    asked = ask_all(plugged_in([], root=machine.root), lambda _: True, answer_s=5.0, root=machine.root)
+    asked = ask_all(
+        plugged_in([], root=machine.root), lambda _: True, baudrates=[9600], limit_s=30.0, root=machine.root
+    )
     (known,) = recognised(asked, [entry(idn="*multimeter*", probe=True)])
     assert (known.device, known.note) == ("dmm1", "in the config already")
     assert recognised(asked, [entry(idn="*scope*", probe=True)]) == asked

@@ -49,7 +49,7 @@ def adopt(command: Any, ports: dict[str, str]) -> Callable[..., subprocess.Compl
 def test_what_is_plugged_in_is_adopted_and_served(
     command: Any, adopt: Callable[..., Any], ports: dict[str, str]
 ) -> None:
-    done = adopt("--probe", "--no-lan", "--yes")
+    done = adopt("--probe", "--no-lan", "--yes", "--baudrate", "9600")
     assert done.returncode == 0, done.stderr
     folder = command.folder / "devices.d"
     assert sorted(path.name for path in folder.iterdir()) == ["dmm1.toml", "psu1.toml"]
@@ -60,7 +60,7 @@ def test_what_is_plugged_in_is_adopted_and_served(
     assert command("check", "gateway.toml").returncode == 0
     again = adopt("--probe", "--no-lan", "--json")
     assert json.loads(again.stdout)["proposals"] == []
-    assert [each["device"] for each in json.loads(again.stdout)["others"]] == ["dmm1", "psu1"]
+    assert sorted(each["device"] for each in json.loads(again.stdout)["others"]) == ["dmm1", "psu1"]
     (command.folder / "gateway.toml").write_text("[gateway]\nlisten = 'tcp://127.0.0.1:0'\nadvertise = false\n")
     with command.running("serve", "gateway.toml", "--json") as running:
         devices = {each["name"]: each["identity"] for each in running.document()["devices"]}

@@ -25,6 +25,11 @@ def test_ports_of_the_board_are_listed_and_those_without_a_chip_are_not(machine:
     assert (found.port, found.vid_pid, found.location) == (port, None, None)
 
 
+def test_ports_are_sorted_as_people_count(machine: Machine) -> None:
+    ports = [machine.tty(f"ttyUSB{number}", f"1-{number}") for number in (10, 9, 1)]
+    assert [each.port for each in find_hardware(machine.root)] == ports[::-1]
+
+
 def test_usbtmc_and_other_usb_devices_are_listed_and_hubs_are_not(machine: Machine) -> None:
     tmc = machine.usbtmc("usbtmc0", "1-1.3", serial="MY1")
     machine.usb("1-1", device_class="09")

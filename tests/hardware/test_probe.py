@@ -24,7 +24,7 @@ from hil.faults import End
 from hil.instrument import SimulatedInstrument
 from tests.hardware.machine import Machine
 
-ANSWER_S = 3.0
+LIMIT_S = 30.0
 
 
 @pytest.mark.parametrize(
@@ -60,20 +60,20 @@ def meter() -> Iterator[str]:
 
 
 def test_an_instrument_on_a_serial_line_is_asked(meter: str) -> None:
-    assert ask(Hardware(port=meter), [9600], answer_s=ANSWER_S) == Answer(IDENTITY, 9600)
+    assert ask(Hardware(port=meter), [9600], limit_s=LIMIT_S) == Answer(IDENTITY, 9600)
 
 
 def test_the_speed_is_found_where_the_wrong_one_gives_noise() -> None:
     with SimulatedInstrument(SimulatedMultimeter(), baud="follow") as instrument:
         subprocess.run(["stty", "-F", instrument.wire.port(End.B), "57600"], check=True)
-        found = ask(Hardware(port=instrument.port), [9600, 115_200, 57_600], answer_s=0.5, limit_s=30.0)
+        found = ask(Hardware(port=instrument.port), [9600, 115_200, 57_600], limit_s=6.0)
     assert found == Answer(IDENTITY, 57_600)
 
 
 def test_one_that_says_nothing_or_something_else_is_given_up_in_time() -> None:
     with Simulator(ConsoleBoard()) as board:
         began = monotonic()
-        assert ask(Hardware(port=board.path), answer_s=0.1, limit_s=0.3) == "no answer to *IDN?"
+        assert ask(Hardware(port=board.path), limit_s=0.3) == "no answer to *IDN?"
         assert monotonic() - began < 10
 
 
@@ -99,7 +99,7 @@ def test_what_another_program_has_open_is_not_asked_and_the_program_is_named(met
         assert ask(Hardware(port=meter), [9600]) == f"in use by {named}"
         holder.stdin.close()
     assert holders(meter) == []
-    assert isinstance(ask(Hardware(port=meter), [9600], answer_s=ANSWER_S), Answer)
+    assert isinstance(ask(Hardware(port=meter), [9600], limit_s=LIMIT_S), Answer)
 
 
 def test_a_port_with_a_lock_file_is_not_asked_unless_its_program_is_gone(machine: Machine) -> None:
