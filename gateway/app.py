@@ -40,6 +40,7 @@ from gateway.config.members import member_problems
 from gateway.discovery import Advertisement, Advertiser, addresses_for, interfaces_for, stable_id
 from gateway.errors import Busy, ConfigError, GatewayError
 from gateway.identity.clients import Clients
+from gateway.plugged import PluggedDevices
 from gateway.server import Server
 from gateway.server.admission import Admission
 from gateway.server.audit import AuditLog
@@ -234,9 +235,11 @@ class Gateway:
         audit: AuditLog | None = None,
         *,
         as_host: bool = False,
+        plugged: PluggedDevices | None = None,
     ) -> None:
         self.config = config
         self.audit = audit
+        self._plugged = plugged
         self.devices = tuple(devices)
         self.hosts = tuple(Host(section.name, section.url, config.limits) for section in config.hosts)
         instruments = {device.name: device.instrument for device in self.devices}
@@ -286,6 +289,8 @@ class Gateway:
         """
         for host in self.hosts:
             host.start()
+        if self._plugged is not None:
+            self._plugged.start(self.keeper, {device.name: device.instrument for device in self.devices})
         _side_by_side(self._open, self.devices)
         self.keeper.start()
 
@@ -294,6 +299,9 @@ class Gateway:
         station = self.keeper.stations[device.name]
         if station.common.disabled is not None:
             device.problem = f"disabled: {station.common.disabled}"
+            return
+        if station.absence is not None:
+            device.problem = f"missing: {station.absence[0]}"
             return
         _open(device)
         if not device.problem:
@@ -336,6 +344,8 @@ class Gateway:
             device.left = Left.UNSAFE
             log.error("%s may not be in its safe state: its driver hangs for %g s now", device.name, CLOSE_S)
         self.keeper.close()
+        if self._plugged is not None:
+            self._plugged.stop()
         self._admission.close()
         if self.audit is not None:
             self.audit.close()
@@ -412,8 +422,9 @@ def build(config: Config, audit: AuditLog | None = None, *, as_host: bool = Fals
     if problem:
         raise config.source.error(("gateway", "listen"), problem)
     drivers = load_drivers(config.devices)
-    devices = [_device(device, drivers[device.name]) for device in config.devices]
-    return Gateway(config, devices, audit, as_host=as_host)
+    plugged = PluggedDevices(config)
+    devices = [_device(plugged.placed(device), drivers[device.name]) for device in config.devices]
+    return Gateway(config, devices, audit, as_host=as_host, plugged=plugged)
 
 
 def _admission(listen_url: str) -> Admission:
