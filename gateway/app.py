@@ -248,10 +248,18 @@ class Gateway:
         self.keeper = self.service.keeper
         if audit is not None:
             self.keeper.write_down(audit)
+        if config.gateway.estop_unless is not None:
+            self._stop_unless(config.gateway.estop_unless)
         self._admission = _admission(config.gateway.listen)
         self._server: Server | None = None
         self._advertiser: Advertiser | None = None
         self._not_advertised = "not advertised: not started"
+
+    def _stop_unless(self, condition: str) -> None:
+        try:
+            self.keeper.stop_unless(condition)
+        except ConfigError as problem:
+            raise self.config.source.error(("gateway", "estop_unless"), str(problem)) from problem
 
     @property
     def name(self) -> str:
