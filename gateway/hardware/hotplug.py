@@ -65,25 +65,29 @@ class HotPlug:
         self._silent: dict[str, tuple[float, float]] = {}
         """Ports that gave no answer -> when to ask again, by the monotonic clock, and how long that is from asking."""
         self._stopped = False
-        if source is None and os.fspath(root) == "/":
-            source = kernel_events()
         if poll_s is None and any(not path.startswith("/dev/") for path in paths_of(entries)):
             poll_s = POLL_S  # no event tells of a user's own link
-        self._watcher = Watcher(self._look, self._seen, source=source, poll_s=poll_s)
+        self._source, self._poll_s = source, poll_s
+        self._watcher: Watcher | None = None
 
     def start(self) -> None:
         """Look, and go on in a thread. What is there afterwards is no event."""
+        if self._source is None and os.fspath(self._root) == "/":
+            self._source = kernel_events()
+        self._watcher = Watcher(self._look, self._seen, source=self._source, poll_s=self._poll_s)
         self._seen(self._watcher.start())
 
     def stop(self) -> None:
         """Stop watching and take the links away. Idempotent."""
         self._stopped = True
-        self._watcher.stop()
+        if self._watcher is not None:
+            self._watcher.stop()
         self.links.close()
 
     def kick(self) -> None:
         """Look now: somebody found that a port is gone."""
-        self._watcher.kick()
+        if self._watcher is not None:
+            self._watcher.kick()
 
     def port(self, name: str) -> str:
         """What the driver of the device `name` opens; it stays the same wherever the device is plugged in."""
@@ -178,4 +182,4 @@ class HotPlug:
                     self._silent[hardware.port] = time.monotonic() + wait_s, wait_s
         # Without an answer too: another port's may have waited for this one.
         if not self._stopped:
-            self._watcher.kick()
+            self.kick()

@@ -9,7 +9,9 @@ and clients keep what they hold. A device that is not there has no link: opening
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+import weakref
 from contextlib import suppress
 from pathlib import Path
 
@@ -44,6 +46,8 @@ class PortLinks:
         except OSError as problem:
             raise ConfigError(f"no folder for links to ports: {problem}; set XDG_RUNTIME_DIR") from None
         self.folder = folder
+        # Also where nobody came to close it.
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self._made: set[str] = set()
 
     def path(self, name: str) -> str:

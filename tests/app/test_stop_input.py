@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import pytest
@@ -52,11 +51,10 @@ class Panel(Device):
 
 
 @pytest.fixture(autouse=True)
-def fresh() -> Iterator[None]:
+def fresh() -> None:
     Panel.closed = Panel.there = True
     Panel.heating = False
     Panel.safe.clear()
-    yield
 
 
 def gateway_with(condition: str, folder: Any) -> Gateway:
@@ -86,7 +84,11 @@ def test_a_contact_that_opens_or_can_not_be_read_stops_everything_until_it_is_re
 
 @pytest.mark.parametrize(
     ("condition", "problem"),
-    [("panel", "can't stand in a condition"), ("pannel.contact", "no device 'pannel'"), ("panel.colour", "no 'colour'")],
+    [
+        ("panel", "can't stand in a condition"),
+        ("pannel.contact", "no device 'pannel'"),
+        ("panel.colour", "no 'colour'"),
+    ],
 )
 def test_a_condition_about_nothing_is_a_mistake_in_the_config(tmp_path: Any, condition: str, problem: str) -> None:
     with pytest.raises(ConfigError, match=f"test.toml.*{problem}"):
