@@ -38,7 +38,7 @@ from gateway.config import (
 from gateway.config.listening import listen_problem
 from gateway.config.members import member_problems
 from gateway.discovery import Advertisement, Advertiser, addresses_for, interfaces_for, stable_id
-from gateway.errors import Busy, ConfigError, GatewayError
+from gateway.errors import ConfigError, GatewayError
 from gateway.identity.clients import Clients
 from gateway.plugged import PluggedDevices
 from gateway.server import Server
@@ -313,8 +313,10 @@ class Gateway:
             return
         _open(device)
         if not device.problem:
-            with suppress(Busy):  # it goes on, and is reported
+            with suppress(GatewayError):  # it goes on, and is reported
                 self.keeper.safety.secure_now(station, "the gateway starts", SAFE_AT_START_S)
+        else:
+            self.keeper.safety.owe(station, "the gateway starts", device.problem)
 
     def start(self) -> None:
         """Open the devices, serve them, advertise. Raises what listening raises; then everything is closed again."""
@@ -368,7 +370,9 @@ class Gateway:
         station = self.keeper.stations[device.name]
         if station.safe_state and device.state == "open" and hasattr(device.instrument, "let_go"):
             _let_call_end(device.instrument)
-            report = self.keeper.safety.secure_now(station, "the gateway ends", CLOSE_S)
+            report = None
+            with suppress(GatewayError):  # its driver hangs
+                report = self.keeper.safety.secure_now(station, "the gateway ends", CLOSE_S)
             device.instrument.let_go()
             failed = report is None or report.outcome is Outcome.FAILED
             device.left = Left.UNSAFE if failed else Left.SAFE
