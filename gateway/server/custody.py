@@ -98,19 +98,16 @@ class Custody:
 
     # -- for stations -----------------------------------------------------------------------------------------------
 
-    def enter(self, device: str, key: int) -> int:
+    def enter(self, device: str, key: int) -> Lease:
         with self._lock:
-            now = monotonic()
-            number = self._table.admit(device, key, now)
-            self._table.enter(device, number, now)
-            return number
+            return self._table.enter_as(device, key, monotonic())
 
     def check(self, device: str, number: int) -> None:
         self._table.check(device, number, monotonic())  # reads only; a lock would be waited for at every command
 
-    def leave(self, number: int) -> None:
+    def leave(self, lease: Lease) -> None:
         with self._lock:
-            self._table.leave(number, monotonic())
+            lease.left(monotonic())
 
     # -- for clients ------------------------------------------------------------------------------------------------
 

@@ -33,13 +33,18 @@ class Errand(Generic[T]):
         """When it got its turn."""
         self.over = False
         """It has come back. Only the station changes it."""
-        self.what = what or lane.name
+        self._what = what or lane.name
         self._lane = lane
         self._work = work
         self._done = Event()
         self._settling = Lock()
         self._value: T | None = None
         self._error: BaseException | None = None
+
+    @property
+    def what(self) -> str:
+        """What it does, for people."""
+        return self._what
 
     def start(self) -> None:
         """Take a place behind those that wait. Raises Busy where too many do."""

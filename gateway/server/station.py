@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from numbers import Real
 from threading import Lock
@@ -29,7 +29,7 @@ from gateway.errors import (
     OutcomeUnknown,
     OutOfRange,
 )
-from gateway.identity.principal import Principal, explain
+from gateway.identity.principal import Principal, Role, explain
 from gateway.protocol.netref import Netref
 from gateway.server.interlock import Interlock, Read
 from gateway.service.exposure import Access, Exposable, Exposure, Kind, exposed, exposure_table
@@ -39,6 +39,7 @@ from gateway.sync.connection import Connection
 from gateway.sync.workers import WORKERS
 
 if TYPE_CHECKING:
+    from gateway.server.leasing import Lease
     from gateway.server.safety import SafeReport
 
 _log: Final = logging.getLogger(__name__)
@@ -46,6 +47,11 @@ _log: Final = logging.getLogger(__name__)
 DEADLINE_S: Final = 20.0
 """A call may take so long, unless the device's config or its driver says otherwise: less than clients wait (30 s)."""
 TRANSACTION_S: Final = 10.0
+MAX_ROLES: Final = 1024
+"""Roles that are remembered of a caller."""
+_OBSERVE, _OPERATE, _ADMIN = (int(role) for role in (Role.OBSERVE, Role.OPERATE, Role.ADMIN))
+# Looking a member of an enum up in its class takes longer than all the rest that is done with it.
+_READ, _CONTROL, _SET = Access.READ, Access.CONTROL, Operation.SET
 _SAFE: Final = "make_safe"
 """The member that is never refused for want of a lease's devices being in order: it makes nothing worse."""
 
@@ -53,13 +59,13 @@ _SAFE: Final = "make_safe"
 class Custodian(Protocol):
     """Who knows the leases."""
 
-    def enter(self, device: str, key: int) -> int:
-        """The number of the lease under which a call of `key` begins. Raises NotLeased and its kind."""
+    def enter(self, device: str, key: int) -> Lease:
+        """The lease under which a call of `key` begins. Raises NotLeased and its kind."""
 
     def check(self, device: str, number: int) -> None:
         """Raises where that lease is over."""
 
-    def leave(self, number: int) -> None:
+    def leave(self, lease: Lease) -> None:
         """The call is over."""
 
     def shown(self, device: str) -> dict[str, Any] | None:
@@ -74,11 +80,20 @@ class Caller:
     principal: Principal
     peer: str
     """Where it comes from, for people."""
+    roles: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
+    """Its role by device, as far as it was asked for: a principal never changes."""
 
     @property
     def key(self) -> int:
         """What distinguishes it from all other connections of this process."""
         return self.conn.token
+
+    def role(self, device: str) -> int:
+        """Its role on the device."""
+        role = int(self.principal.role(device))
+        if len(self.roles) < MAX_ROLES:
+            self.roles[device] = role
+        return role
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +143,7 @@ class Station:
         self.lane.station = self
         self.safe_state = _safe_state(device, common)
         """What its safe state is, in words; empty where it has none."""
+        self.is_disabled = common.disabled is not None
         self.needs_lease = bool(self.safe_state) if common.lease is None else common.lease
         self.deadline_s = common.deadline_s or getattr(device, "deadline_s", None) or DEADLINE_S
         self.interlock = None if common.allow is None else Interlock(common.allow)
@@ -284,6 +300,8 @@ class Station:
                 return False
             self.hung = visit  # first of all: the next in the lane is to find it
         why = f"it took longer than {self.deadline_s:g} s"
+        if isinstance(visit, DeviceVisit):
+            visit.leave_lease()  # or a driver that hangs would keep the lease from ever being idle
         given_up = visit.abandon(
             CallTimeout(
                 f"{self.name}: {visit.what} took longer than {self.deadline_s:g} s and was given up; it may or may not"
@@ -328,9 +346,12 @@ class Station:
 class Occupant(Protocol):
     """Who is in a device's lane: a client's call, or an errand of the gateway."""
 
-    what: str
     began: float
     over: bool
+
+    @property
+    def what(self) -> str:
+        """What it does, for people."""
 
     def abandon(self, error: Exception) -> bool:
         """Answer with `error`, and let the next one in; whether it was in the lane still."""
@@ -343,12 +364,12 @@ class RootVisit(Visit):
 
     def __init__(self, caller: Caller) -> None:
         self.caller = caller
-        self.access = Access.READ
+        self.access = _READ
 
     def admit(
         self, obj: Any, exposure: Exposure, operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        if exposure.access is not Access.READ:
+        if exposure.access is not _READ:
             require(self.caller.principal, "the gateway", exposure.access)
             self.access = exposure.access
 
@@ -365,23 +386,29 @@ class DeviceVisit(Visit):
         "barred",
         "began",
         "caller",
+        "entered",
         "is_safe",
+        "lease",
         "looks_around",
+        "member",
         "number",
         "over",
         "station",
         "task",
-        "what",
     )
 
     def __init__(self, station: Station, caller: Caller, task: Task) -> None:
         self.station = station
         self.caller = caller
         self.task = task
-        self.access = Access.READ
+        self.access = _READ
+        self.lease: Lease | None = None
+        self.entered = False
+        """It counts as use of the lease."""
         self.number = 0
         """Of the lease it runs under; 0 without one."""
-        self.what = station.name
+        self.member = ""
+        """What it reached last."""
         self.args: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
         self.began = monotonic()
         self.over = False
@@ -399,18 +426,20 @@ class DeviceVisit(Visit):
     ) -> None:
         station = self.station
         access = exposure.access
-        if operation is Operation.SET and access is Access.READ:
-            access = Access.CONTROL
-        self.what = f"{station.name}.{exposure.name}"
+        if operation is _SET and access is _READ:
+            access = _CONTROL
+        self.member = exposure.name
         self.args = args, kwargs
-        if access is Access.READ:
-            if self.caller.principal.roles:
-                require(self.caller.principal, station.name, access)
+        caller = self.caller
+        role = caller.roles.get(station.name) or caller.role(station.name)
+        # The quick way for what is permitted: this is asked in every call.
+        if role < (_OBSERVE if access is _READ else _OPERATE if access is _CONTROL else _ADMIN):
+            require(caller.principal, station.name, access)
+        if station.hung is not None or station.absence is not None or station.is_disabled:
             station.refuse_absent()
+        if access is _READ:
             return
         self.access = access
-        require(self.caller.principal, station.name, access)
-        station.refuse_absent()
         is_device = obj is station.device
         if is_device and exposure.name == _SAFE:
             self.is_safe = True
@@ -420,7 +449,9 @@ class DeviceVisit(Visit):
         if station.owed:
             station.refuse_owed()
         if station.needs_lease and not self.number and station.custodian is not None:
-            self.number = station.custodian.enter(station.name, self.caller.key)
+            self.lease = lease = station.custodian.enter(station.name, caller.conn.token)
+            self.number = lease.number
+            self.entered = True
         if is_device:
             station.check_values(operation, exposure.name, args, kwargs)
         if station.interlock is not None:
@@ -447,6 +478,18 @@ class DeviceVisit(Visit):
             device=self.station.name,
         )
 
+    def leave_lease(self) -> None:
+        """It does not count as use of its lease any more; the lease's number stays."""
+        with self.station.gate:
+            entered, self.entered = self.entered, False
+        if entered and self.lease is not None and self.station.custodian is not None:
+            self.station.custodian.leave(self.lease)
+
+    @property
+    def what(self) -> str:
+        """See Occupant."""
+        return f"{self.station.name}.{self.member}" if self.member else self.station.name
+
     def abandon(self, error: Exception) -> bool:
         """See Occupant."""
         return self.task.abandon(error)
@@ -460,7 +503,8 @@ class DeviceVisit(Visit):
 
     def check(self) -> None:
         station = self.station
-        if self.number and station.custodian is not None:
+        lease = self.lease
+        if lease is not None and station.custodian is not None and (lease.ended or monotonic() >= lease.end):
             station.custodian.check(station.name, self.number)
         if station.hung is self:
             raise LeaseLost(
@@ -469,7 +513,7 @@ class DeviceVisit(Visit):
                 by="the gateway",
                 why="it took too long",
             )
-        if self.access is not Access.READ and not self.is_safe:
+        if self.access is not _READ and not self.is_safe:
             station.refuse_stopped()
 
 
