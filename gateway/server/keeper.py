@@ -179,7 +179,7 @@ class Keeper:
         )
 
     def _read_fresh(self, device: str, prop: str) -> Any:
-        return self.observers.get(device, prop, FRESH_S, READ_S).checked().value
+        return self.observers.get(device, prop, FRESH_S, READ_S).checked()
 
     # -- looking around ---------------------------------------------------------------------------------------------
 

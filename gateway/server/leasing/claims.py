@@ -224,8 +224,7 @@ class Lease:
         """A call that ran under it is over."""
         self.running -= 1
         soft_end = now + self.wanted.soft_s
-        if soft_end > self.soft_end:
-            self.soft_end = soft_end
+        self.soft_end = max(self.soft_end, soft_end)
 
     def used(self, now: float) -> None:
         """The soft limit begins anew."""
