@@ -16,7 +16,7 @@ import gateway
 from devices.base import Device, DeviceOptions
 from gateway.channels.base import Channel
 from gateway.config.common import DeviceCommon
-from gateway.errors import CallTimeout, DeviceUnavailable
+from gateway.errors import DeviceUnavailable
 from gateway.identity.principal import Kind, Principal, Role
 from gateway.limits import Limits
 from gateway.server.admission import Admission
@@ -383,7 +383,7 @@ def stock(url: str, name: str) -> None:
     conn.close()
 
 
-def lost_reason(call: Callable[[], Any]) -> Exception:
+def refusal(call: Callable[[], Any]) -> Exception:
     """What a call raises that must not succeed."""
     try:
         call()
@@ -394,5 +394,3 @@ def lost_reason(call: Callable[[], Any]) -> Exception:
 
 if __name__ == "__main__":
     {"hold": hold, "drive": drive, "stall": stall, "stock": stock}[sys.argv[1]](*sys.argv[2:])
-
-_ = CallTimeout
