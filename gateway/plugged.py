@@ -73,7 +73,6 @@ class PluggedDevices:
             return
         if isinstance(event, Left):
             station.absence = event.reason, datetime.fromtimestamp(event.at, UTC)
-            station.interrupt("it was unplugged")
             _log.warning("%s is missing: %s", event.name, event.reason)
         else:
             WORKERS.submit(self._welcome, station, event)

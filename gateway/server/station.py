@@ -22,6 +22,7 @@ from gateway.errors import (
     Busy,
     CallTimeout,
     ConfigError,
+    DeviceMissing,
     DeviceUnavailable,
     GatewayError,
     Interlocked,
@@ -189,11 +190,12 @@ class Station:
             )
         if self.absence is not None:
             why, since = self.absence
-            raise DeviceUnavailable(
+            raise DeviceMissing(
                 f"{self.name} has been missing since {shown_time(since)}: {why}; nothing was done",
                 device=self.name,
                 state="missing",
                 since=shown_time(since),
+                reason=why,
             )
         hung = self.hung
         if hung is not None:

@@ -278,7 +278,8 @@ def test_the_emergency_stop_latches_until_it_is_reset_with_a_reason(bench: Bench
     reports = root.estop("smoke")
     assert {report["device"]: report["outcome"] for report in reports} == {"box1": "verified", "box2": "verified"}
     state = root.estop_state()
-    assert state is not None and state["why"] == "smoke"
+    assert state is not None
+    assert state["why"] == "smoke"
     for control in (lambda: root.box1.set_level(1.0), lambda: setattr(root.box2, "level", 1.0)):
         with pytest.raises(EmergencyStop, match="emergency stop since .*smoke"):
             control()
