@@ -27,6 +27,8 @@ from gateway.sync.leasing import LEASE_VARIABLE, Lease
 
 COMMAND_KEY: Final = "gateway.cli.lease.command"
 _PASSED_ON: Final = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGWINCH")
+PROGRAM: Final = 60
+"""Characters of the command that others see."""
 SIGNALLED: Final = 128
 """The exit code of a command that a signal ended is this and the signal's number, as in a shell."""
 CANNOT_RUN: Final = 126
@@ -145,7 +147,12 @@ class Run:
         waiting = Waiting(screen, self._devices)
         with waiting:
             lease = self._at.conn.lease(
-                *self._devices, **how, on_wait=waiting.show, on_ask=self._asked, on_lost=self._end
+                *self._devices,
+                **how,
+                program=_program(words),
+                on_wait=waiting.show,
+                on_ask=self._asked,
+                on_lost=self._end,
             )
         with lease:
             code = self._run(words, lease)
@@ -188,12 +195,13 @@ class Run:
         return self._yields
 
     def _end(self, lost: LeaseLost) -> None:
+        # Told first: the command may be quick to end, and this process with it.
+        self._screen.note(one_line(f"lease lost: {lost.why} (by {lost.by}); ending the command"), style="bold red")
         with self._lock:
             self._lost = lost
             if self._process is not None:
                 with suppress(ProcessLookupError):
                     self._process.terminate()
-        self._screen.note(one_line(f"lease lost: {lost.why} (by {lost.by}); ending the command"), style="bold red")
 
 
 class Waiting:
@@ -229,6 +237,11 @@ class Waiting:
             self._spinner.__enter__()
         else:
             self._spinner.update(text)
+
+
+def _program(words: tuple[str, ...]) -> str:
+    """`python sweep.py` of `/usr/bin/python /home/alice/sweep.py 5`: what others see."""
+    return " ".join(os.path.basename(word) for word in words[:2])[:PROGRAM]
 
 
 @contextmanager

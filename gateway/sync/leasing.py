@@ -48,6 +48,7 @@ class Lease:
         hard: float | None = None,
         force: str = "",
         ask: bool = False,
+        program: str = "",
         on_wait: OnWait | None = None,
         on_ask: Callable[[str], bool] | None = None,
         on_lost: Callable[[LeaseLost], Any] | None = None,
@@ -67,7 +68,7 @@ class Lease:
             wait_s=wait_s,
             soft_s=soft,
             hard_s=hard,
-            who=identity(),
+            who=identity(program),
             tell=self._told,
             force=force,
         )
@@ -146,7 +147,7 @@ class Lease:
                 return
             if status["state"] == "ended":
                 names = ", ".join(self.devices)
-                raise LeaseConflict(f"{names}: not granted: {status['why']}", by=status["by"], why=status["why"])
+                raise LeaseConflict(f"{names}: {status['why']}", by=status["by"], why=status["why"])
             if self._on_wait is not None:
                 self._on_wait(status["position"], status["estimate_s"])
             left = None if deadline is None else deadline - monotonic()
@@ -190,10 +191,10 @@ class Lease:
             REACTOR.call_later(self._beat_every_s, self._beat)
 
 
-def identity() -> dict[str, Any]:
-    """Who this program is, for others to see who has a device: `{program, host, pid}`."""
-    program = Path(sys.argv[0] or "python").name if sys.argv else "python"
-    return {"program": program or "python", "host": socket.gethostname(), "pid": os.getpid()}
+def identity(program: str = "") -> dict[str, Any]:
+    """Who this program (or `program`) is, for others to see who has a device: `{program, host, pid}`."""
+    own = Path(sys.argv[0] or "python").name if sys.argv else "python"
+    return {"program": program or own or "python", "host": socket.gethostname(), "pid": os.getpid()}
 
 
 def join(conn: Connection, token: str) -> int:
