@@ -42,7 +42,7 @@ class Demonstration:
         with gateway.connect(found.url) as conn:
             with conn.lease("psu1") as bench:
                 rows = self._drive_power_supply(bench.psu1)
-                seen = {
+                seen: dict[str, Any] = {
                     "readings": self._read_multimeter(conn.root.dmm1),
                     "console": self._talk_to_console(conn.root.console1),
                     "refused": self._be_refused(bench.psu1),
