@@ -36,9 +36,11 @@ from gateway.config import (
     option_problems,
 )
 from gateway.config.listening import listen_problem
+from gateway.config.members import member_problems
 from gateway.discovery import Advertisement, Advertiser, addresses_for, interfaces_for, stable_id
 from gateway.errors import Busy, ConfigError, GatewayError, NotFound
 from gateway.identity.clients import Clients
+from gateway.plugged import PluggedDevices
 from gateway.server import Server
 from gateway.server.admission import Admission
 from gateway.server.audit import AuditLog
@@ -142,7 +144,7 @@ def load_driver(name: str) -> Driver:
     driver: Any = found
     try:
         clashing = option_clashes(driver.Options)
-    except TypeError as problem:
+    except (TypeError, NameError) as problem:
         raise ConfigError(f"driver {name!r}: its Options: {problem}", driver=name) from None
     if clashing:
         raise ConfigError(f"driver {name!r} has an option {clashing[0]!r}, which is a key of every device", driver=name)
@@ -174,6 +176,7 @@ def check_config(path: str) -> Examined:
             problems.append(section.source.error((*section.path, "driver"), str(problem), nearest=nearest_driver))
         else:
             problems += option_problems(section, driver.Options)
+            problems += member_problems(section, driver)
     order = {name: index for index, name in enumerate(found.config.files)}
     problems.sort(key=lambda problem: (order.get(problem.file, -1), problem.line or 0))
     return Examined(config=found.config, problems=tuple(problems))
@@ -241,21 +244,38 @@ def _imported(load: Callable[[], Any], what: str, name: str) -> Any:
 class Gateway:
     """Devices, instrument hosts, the server that serves both and their advertisement, from `start` to `close`."""
 
-    def __init__(self, config: Config, devices: Iterable[ServedDevice], audit: AuditLog | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        devices: Iterable[ServedDevice],
+        audit: AuditLog | None = None,
+        *,
+        as_host: bool = False,
+        plugged: PluggedDevices | None = None,
+    ) -> None:
         self.config = config
         self.audit = audit
+        self._plugged = plugged
         self.devices = tuple(devices)
         self.hosts = tuple(Host(section.name, section.url, config.limits) for section in config.hosts)
         instruments = {device.name: device.instrument for device in self.devices}
         commons = {section.name: section.common for section in config.devices}
-        self.service = GatewayService(instruments, config.limits, self.hosts, commons)
+        self.service = GatewayService(instruments, config.limits, self.hosts, commons, as_host=as_host)
         self.keeper = self.service.keeper
         if audit is not None:
             self.keeper.write_down(audit)
+        if config.gateway.estop_unless is not None:
+            self._stop_unless(config.gateway.estop_unless)
         self._admission = _admission(config.gateway.listen)
         self._server: Server | None = None
         self._advertiser: Advertiser | None = None
         self._not_advertised = "not advertised: not started"
+
+    def _stop_unless(self, condition: str) -> None:
+        try:
+            self.keeper.stop_unless(condition)
+        except ConfigError as problem:
+            raise self.config.source.error(("gateway", "estop_unless"), str(problem)) from problem
 
     @property
     def name(self) -> str:
@@ -293,6 +313,8 @@ class Gateway:
         """
         for host in self.hosts:
             host.start()
+        if self._plugged is not None:
+            self._plugged.start(self.keeper, {device.name: device.instrument for device in self.devices})
         _side_by_side(self._open, self.devices)
         self.keeper.start()
 
@@ -301,6 +323,9 @@ class Gateway:
         station = self.keeper.stations[device.name]
         if station.common.disabled is not None:
             device.problem = f"disabled: {station.common.disabled}"
+            return
+        if station.absence is not None:
+            device.problem = f"missing: {station.absence[0]}"
             return
         _open(device)
         if not device.problem:
@@ -343,6 +368,8 @@ class Gateway:
             device.left = Left.UNSAFE
             log.error("%s may not be in its safe state: its driver hangs for %g s now", device.name, CLOSE_S)
         self.keeper.close()
+        if self._plugged is not None:
+            self._plugged.stop()
         self._admission.close()
         if self.audit is not None:
             self.audit.close()
@@ -382,7 +409,7 @@ class Gateway:
                 raise self.config.source.error(("gateway", "listen"), str(problem)) from problem
 
     def _make_server(self) -> Server:
-        reception = Reception(self.keeper.custody, self._admission, self.audit)
+        reception = Reception(self.keeper, self._admission, self.audit)
         listen = self.config.gateway.listen
         return Server(self.service, listen, limits=self.config.limits, strict=True, introduce=reception.introduce)
 
@@ -406,8 +433,9 @@ class Gateway:
             self._advertiser.start()
 
 
-def build(config: Config, audit: AuditLog | None = None) -> Gateway:
-    """The gateway of a config, not started yet: use it as a context manager. `audit` is closed with it.
+def build(config: Config, audit: AuditLog | None = None, *, as_host: bool = False) -> Gateway:
+    """The gateway of a config, not started yet: use it as a context manager. `audit` is closed with it; `as_host` for
+    an instrument host, whose one client is a gateway.
 
     Raises ConfigError, with file and line, for an unknown driver, an option that the driver does not take, common keys
     that do not fit the device, and an address at which nobody should listen without proof of who comes.
@@ -418,7 +446,9 @@ def build(config: Config, audit: AuditLog | None = None) -> Gateway:
     if problem:
         raise config.source.error(("gateway", "listen"), problem)
     drivers = load_drivers(config.devices)
-    return Gateway(config, [_device(device, drivers[device.name]) for device in config.devices], audit)
+    plugged = PluggedDevices(config)
+    devices = [_device(plugged.placed(device), drivers[device.name]) for device in config.devices]
+    return Gateway(config, devices, audit, as_host=as_host, plugged=plugged)
 
 
 def _admission(listen_url: str) -> Admission:
@@ -442,6 +472,8 @@ def run_bench(name: str, /, **gateway: Any) -> Iterator[Gateway]:
 
 def _device(section: DeviceSection, driver: Driver) -> ServedDevice:
     options = driver_options(section, driver.Options)
+    for problem in member_problems(section, driver):
+        raise problem
     try:
         instrument = driver(section.name, options)
     except Exception as problem:

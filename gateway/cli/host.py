@@ -11,7 +11,6 @@ from gateway.channels import parse_url
 from gateway.cli.main import subcommand
 from gateway.cli.running import Stop, document, log_to_stderr, run, show_devices
 from gateway.cli.screen import Screen
-from gateway.config import DeviceSection
 
 
 @subcommand("host")
@@ -24,16 +23,14 @@ def command(ctx: click.Context, screen: Screen, url: str, path: str) -> None:
     """Serve the instruments that FILE names to the gateway at the other end of a serial line, until SIGTERM or Ctrl-C.
 
     In the gateway's config a table [hosts.NAME] with the line's url makes them NAME.DEVICE there. `listen`, `advertise`
-    and `name` in FILE do not count here. Control takes no lease unless a device has lease = true. Every device
-    is brought to its safe state at the end.
+    and `name` in FILE do not count here. Every device is brought to its safe state at the end.
 
     JSON, once it serves: that of `gateway serve`.
     """
     parse_url(url)  # a mistake in it is the command's, and is told before the file is read
     settings = configuration.load(path)
     log_to_stderr(screen, settings.gateway.log_level)
-    section = replace(settings.gateway, listen=url, advertise=False)
-    gateway = build(replace(settings, gateway=section, devices=tuple(map(_without_lease, settings.devices))))
+    gateway = build(replace(settings, gateway=replace(settings.gateway, listen=url, advertise=False)), as_host=True)
 
     def body(stop: Stop) -> None:
         if not stop.is_set:
@@ -44,9 +41,3 @@ def command(ctx: click.Context, screen: Screen, url: str, path: str) -> None:
         stop.wait()
 
     ctx.exit(run(screen, gateway, body))
-
-
-def _without_lease(device: DeviceSection) -> DeviceSection:
-    """One peer uses a host, the gateway in front of it: there is nobody to keep apart, unless the file says so."""
-    common = device.common
-    return replace(device, common=replace(common, lease=bool(common.lease)))

@@ -29,7 +29,8 @@ class GatewayService(ObservedService, LeasedService, Service):
 
     `devices` are what is served, by name; each gets a lane, so that it is never entered twice at a time, whoever calls.
     The devices of `hosts` are reached as `conn.root.bench2.dmm1`, or `conn.root.device("bench2.dmm1")`.
-    `commons` are the common config keys of the devices. `keeper` watches over them: it has to be started and closed.
+    `commons` are the common config keys of the devices. `as_host`: leases are the matter of the gateway at the other
+    end of the line. `keeper` watches over them: it has to be started and closed.
     Raises ConfigError for a name that the service needs itself, or that is there twice, and for what does not fit.
     """
 
@@ -39,6 +40,8 @@ class GatewayService(ObservedService, LeasedService, Service):
         limits: Limits | None = None,
         hosts: Iterable[Host] = (),
         commons: Mapping[str, DeviceCommon] | None = None,
+        *,
+        as_host: bool = False,
     ) -> None:
         pending = (limits or DEFAULT_LIMITS).pending_calls
         self._devices = dict(devices)
@@ -50,8 +53,10 @@ class GatewayService(ObservedService, LeasedService, Service):
                 raise ConfigError(f"{name!r} is the name of a device and of a host; choose another one", device=name)
         for name, device in self._devices.items():
             device.gateway_lane = Lane(name, pending)
-        self.keeper = Keeper(self._devices, commons)
+        self.keeper = Keeper(self._devices, commons, as_host=as_host)
         self._custody = self.keeper.custody
+        for host in self._hosts.values():
+            host.on_known = self._keep_bridged
         self.observe_by(self.keeper.observers, self._admit_reading)
         rows = {name: _row(name, device) for name, device in self._devices.items()}
         rows |= {name: _host_row(host) for name, host in self._hosts.items()}
@@ -150,6 +155,11 @@ class GatewayService(ObservedService, LeasedService, Service):
         if isinstance(visit, RootVisit):
             require(visit.caller.principal, device, row.access)
 
+    def _keep_bridged(self, device: BridgedDevice) -> None:
+        common = DeviceCommon(lease=device.summary.needs_lease)
+        station = self.keeper.look_after(device.name, device, common)
+        station.at_host = True
+
     def _bridged(self) -> dict[str, BridgedDevice]:
         return {device.name: device for host in self._hosts.values() for device in host.devices.values()}
 
@@ -196,6 +206,9 @@ def _bridged_summary(device: BridgedDevice) -> dict[str, Any]:
         "name": device.name,
         "driver": device.summary.driver,
         "doc": device.summary.doc,
+        **_kept(device.gateway_lane.station),
+        "owner": device.summary.owner or None,
+        "notes": device.summary.notes or None,
         "state": AWAY if absence else device.summary.state,
         "waiting": device.gateway_lane.waiting + device.summary.waiting,
         "host": device.host.name,
