@@ -202,6 +202,8 @@ def closed_station(config: Config, device: str) -> Station:
     if device not in sections:
         raise NotFound(f"the config has no device {device!r:.80}; {nearest(device, sections)}", device=device)
     section = sections[device]
+    if section.common.match is not None:
+        section = configuration.with_port(section, "/dev/matched")
     instrument: Any = _device(section, load_drivers([section])[device]).instrument
     instrument.gateway_lane = Lane(device, config.limits.pending_calls)
     return Station(device, instrument, section.common)

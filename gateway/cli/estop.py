@@ -37,8 +37,8 @@ def command(
     device could not be verified to be safe: look at that one.
 
     JSON: {"gateway", "stopped": {"by", "why", "since"}, "devices": [{"device", "outcome", "at", "took_s", "why",
-    "detail"}]}; "outcome" is "verified", "sent", "failed", "not reached" (no answer yet, or another gateway's device),
-    or "none" (it has no safe state). With --reset and --state: {"gateway", "stopped"}, null while it is not stopped.
+    "detail"}]}; "outcome" is "verified", "sent", "failed", "not reached" (no answer yet, or a host that is away), or
+    "none" (it has no safe state). With --reset and --state: {"gateway", "stopped"}, null while it is not stopped.
     """
     if sum((reason is not None, reset is not None, state)) > 1:
         raise click.UsageError("REASON, --reset and --state exclude each other")
@@ -84,8 +84,8 @@ def _rows(at: Reached, reports: dict[str, dict[str, Any]]) -> list[dict[str, Any
             rows.append(reports.pop(name))
             continue
         outcome, detail = NOT_REACHED, "no answer yet; see gateway describe"
-        if "host" in device:
-            detail = f"it is on the instrument host {device['host']}, which this does not stop"
+        if device.get("host") == name:
+            detail = "an instrument host that is away; it makes its devices safe itself when the line is lost"
         elif not device.get("safe_state"):
             outcome, detail = NONE, "it has no safe state"
         rows.append(_row(name, outcome, detail))

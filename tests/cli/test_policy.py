@@ -17,7 +17,7 @@ listen = "unix:///tmp/nowhere"
 
 [devices.psu1]
 driver = "scpi-power-supply"
-port = "/dev/null"
+match = {serial_number = "SIM-PS-1"}
 allow = "door.voltage_dc > 2"
 [devices.psu1.limits]
 voltage = [0, 12]
