@@ -490,6 +490,10 @@ class Connection:
             self._heard_at = now
         return now - self._heard_at
 
+    def pardon_silence(self, now: float) -> None:
+        """Count from now: it was this side that did not look."""
+        self._heard_at = now
+
     def take_heartbeat(self) -> bool:
         """Take a heartbeat, where that is all that has come, and nobody reads. For the reactor: it never waits."""
         if not self._reading.take():
@@ -578,7 +582,10 @@ class Connection:
         self._peer.forget()
         self._remote_root = None
         for told in self.on_lost:
-            told(self)
+            try:
+                told(self)
+            except Exception:
+                _log.exception("%s: unexpected error at its end; going on", self._config["connid"])
 
     def _tell_service(self) -> None:
         disconnected = getattr(self._local_root, "on_disconnect", None)

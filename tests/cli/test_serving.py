@@ -66,7 +66,7 @@ def test_serve_says_where_it_is_who_can_connect_and_what_it_serves(
             r"^psu1 +scpi-power-supply +open +Instrument Gateway,Simulated Power Supply", shown, re.MULTILINE
         )
         assert re.search(
-            r"^gone +scpi-multimeter +faulty +/dev/ttyNothing can't be opened: there is no", shown, re.MULTILINE
+            r"^gone +scpi-multimeter +closed +missing: nothing with path '/dev/ttyNothing' is plugged in$", shown, re.MULTILINE
         )
         code, took_s = running.stop()
         assert code == 0
