@@ -66,13 +66,17 @@ def test_serve_says_where_it_is_who_can_connect_and_what_it_serves(
             r"^psu1 +scpi-power-supply +open +Instrument Gateway,Simulated Power Supply", shown, re.MULTILINE
         )
         assert re.search(
-            r"^gone +scpi-multimeter +closed +missing: nothing with path '/dev/ttyNothing' is plugged in$", shown, re.MULTILINE
+            r"^gone +scpi-multimeter +closed +missing: nothing with path '/dev/ttyNothing' is plugged in$",
+            shown,
+            re.MULTILINE,
         )
         code, took_s = running.stop()
         assert code == 0
         assert took_s < 3
         assert running.rest() == "stopped; in their safe state: psu1; not reached: gone\n"
-        assert "WARNING gateway.app: gone is not available: /dev/ttyNothing" in running.complaints()
+        assert (
+            "WARNING gateway.plugged: gone is missing: nothing with path '/dev/ttyNothing' is" in running.complaints()
+        )
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130), (signal.SIGHUP, 0)])
