@@ -38,7 +38,7 @@ from gateway.config import (
 from gateway.config.listening import listen_problem
 from gateway.config.members import member_problems
 from gateway.discovery import Advertisement, Advertiser, addresses_for, interfaces_for, stable_id
-from gateway.errors import ConfigError, GatewayError
+from gateway.errors import ConfigError, GatewayError, NotFound
 from gateway.identity.clients import Clients
 from gateway.plugged import PluggedDevices
 from gateway.server import Server
@@ -48,7 +48,9 @@ from gateway.server.bridge import Host
 from gateway.server.reception import Reception
 from gateway.server.registry import GatewayService
 from gateway.server.safety import Outcome
+from gateway.server.station import Station
 from gateway.sync.connection import Connection
+from gateway.sync.lane import Lane
 
 DRIVERS: Final = "gateway.drivers"
 BENCHES: Final = "gateway.benches"
@@ -189,6 +191,22 @@ def load_drivers(sections: Iterable[DeviceSection]) -> dict[str, Driver]:
         except ConfigError as problem:
             raise section.source.error((*section.path, "driver"), str(problem)) from problem
     return drivers
+
+
+def closed_station(config: Config, device: str) -> Station:
+    """The device of that name with its rules, made but not opened: nothing is asked of any hardware.
+
+    Raises NotFound, and ConfigError as `build` does.
+    """
+    sections = {section.name: section for section in config.devices}
+    if device not in sections:
+        raise NotFound(f"the config has no device {device!r:.80}; {nearest(device, sections)}", device=device)
+    section = sections[device]
+    if section.common.match is not None:
+        section = configuration.with_port(section, "/dev/matched")
+    instrument: Any = _device(section, load_drivers([section])[device]).instrument
+    instrument.gateway_lane = Lane(device, config.limits.pending_calls)
+    return Station(device, instrument, section.common)
 
 
 def _entry_point(group: str, name: str, what: str) -> Any:

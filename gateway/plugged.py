@@ -54,6 +54,7 @@ class PluggedDevices:
             station = keeper.stations.get(name)
             if station is not None and presence.state is not Plugged.PRESENT:
                 station.absence = presence.reason, datetime.fromtimestamp(presence.since, UTC)
+                _log.warning("%s is missing: %s", name, presence.reason)
 
     def stop(self) -> None:
         """Watch no more. Idempotent."""

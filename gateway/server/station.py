@@ -230,9 +230,13 @@ class Station:
         if error is not None:
             raise error
 
+    def bounds_of(self, operation: Operation, name: str) -> tuple[Bound, ...]:
+        """The config's limits for the arguments of a member."""
+        return self._bounds.get((operation, name), ())
+
     def check_values(self, operation: Operation, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Raises OutOfRange."""
-        for bound in self._bounds.get((operation, name), ()):
+        for bound in self.bounds_of(operation, name):
             bound.check(args, kwargs)
 
     def check_interlock(self) -> None:

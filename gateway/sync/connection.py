@@ -240,9 +240,10 @@ class Connection:
         """The right to control these devices: `with conn.lease("psu1", "dmm1") as bench:`.
 
         `wait`: True waits for them, False does not, a number is the seconds to wait. `soft` and `hard`: seconds without
-        a call, and in all, after which it ends. `on_wait(position, estimate_s)` is called while waiting, `on_ask(by)`
-        when somebody asks for the devices (True hands them over), `on_lost(error)` when it is lost. `force` is an
-        administrator's reason to take them from whoever has them.
+        a call, and in all, after which it ends. `ask`: ask who has them to hand them over, rather than only waiting.
+        `on_wait(position, estimate_s)` is called while waiting, `on_ask(by)` when somebody asks for the devices (True
+        hands them over), `on_lost(error)` when it is lost. `force` is an administrator's reason to take them from
+        whoever has them, `program` what others see in place of this program's name.
 
         Raises LeaseConflict where they are not to be had, NotFound for a device that there is not.
         """
