@@ -23,26 +23,34 @@ from threading import Thread
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
+import msgspec
+
 from gateway import config as configuration
 from gateway.channels import Channel, listen, parse_url
 from gateway.config import (
     Config,
     DeviceSection,
     Examined,
+    GatewaySection,
     driver_options,
     nearest,
     nearest_word,
     option_clashes,
     option_problems,
 )
+from gateway.config.changes import Changes, DeviceChange, difference
+from gateway.config.common import DeviceCommon
 from gateway.config.listening import listen_problem
+from gateway.config.sections import AUDIT_OFF
 from gateway.discovery import Advertisement, Advertiser, addresses_for, interfaces_for, stable_id
+from gateway.discovery.identity import state_path
 from gateway.errors import Busy, ConfigError, GatewayError
 from gateway.identity.clients import Clients
 from gateway.server import Server
 from gateway.server.admission import Admission
 from gateway.server.audit import AuditLog
 from gateway.server.bridge import Host
+from gateway.server.errand import Errand
 from gateway.server.reception import Reception
 from gateway.server.registry import GatewayService
 from gateway.server.safety import Outcome
@@ -51,6 +59,7 @@ from gateway.sync.connection import Connection
 DRIVERS: Final = "gateway.drivers"
 BENCHES: Final = "gateway.benches"
 DISTRIBUTION: Final = "instrument-gateway"
+AUDIT_FILE: Final = "audit.jsonl"
 LAST_CALL_S: Final = 1.0
 """A call that still runs when the gateway ends has so long to come to its end."""
 SAFE_AT_START_S: Final = 5.0
@@ -240,6 +249,8 @@ class Gateway:
         self._server: Server | None = None
         self._advertiser: Advertiser | None = None
         self._not_advertised = "not advertised: not started"
+        self.why = "the gateway starts"
+        """Why devices are made safe at the start."""
 
     @property
     def name(self) -> str:
@@ -289,7 +300,7 @@ class Gateway:
         _open(device)
         if not device.problem:
             with suppress(Busy):  # it goes on, and is reported
-                self.keeper.safety.secure_now(station, "the gateway starts", SAFE_AT_START_S)
+                self.keeper.safety.secure_now(station, self.why, SAFE_AT_START_S)
 
     def start(self) -> None:
         """Open the devices, serve them, advertise. Raises what listening raises; then everything is closed again."""
@@ -336,17 +347,124 @@ class Gateway:
         for thread in leaving:
             thread.join()
 
-    def _close(self, device: ServedDevice) -> None:
+    def _close(self, device: ServedDevice, why: str = "the gateway ends") -> None:
         """Make a device safe and let go of it."""
         station = self.keeper.stations[device.name]
         if station.safe_state and device.state == "open" and hasattr(device.instrument, "let_go"):
             _let_call_end(device.instrument)
-            report = self.keeper.safety.secure_now(station, "the gateway ends", CLOSE_S)
+            report = self.keeper.safety.secure_now(station, why, CLOSE_S)
             device.instrument.let_go()
             failed = report is None or report.outcome is Outcome.FAILED
             device.left = Left.UNSAFE if failed else Left.SAFE
         else:
             _close(device)
+
+    # -- another config ---------------------------------------------------------------------------------------------
+
+    def reload(self, config: Config) -> Changes:
+        """Serve what `config` says, without touching what it says as before. What changed, and what takes a restart.
+
+        Raises GatewayError for what can't be served; then nothing has changed. Devices that are taken out, and those
+        whose options differ, are made safe, and who had them loses the lease.
+        """
+        changes = difference(self.config, config)
+        _check_listen(config)
+        _check_listen(msgspec.structs.replace(config, gateway=self.config.gateway))
+        reopened = [change for change in changes.changed if _reopens(change)]
+        made = {each.name: each for each in make_devices([*changes.added, *(change.new for change in reopened)])}
+        served = {device.name: device for device in self.devices}
+        for section in (*changes.added, *(change.new for change in changes.changed)):
+            trial = made.get(section.name, served.get(section.name))
+            assert trial is not None
+            if trial is made.get(section.name):
+                self.service.check_device(section.name, trial.instrument, section.common)
+            else:
+                self.keeper.check_fit(section.name, section.common)
+        moved = [new for _, new in changes.hosts_changed]
+        hosts = [Host(section.name, section.url, config.limits) for section in (*changes.hosts_added, *moved)]
+        # From here on nothing is refused any more.
+        exchanged = [
+            change.name
+            for change in reopened
+            if type(made[change.name].instrument) is not type(served[change.name].instrument)
+        ]
+        gone = [*(section.name for section in changes.removed), *exchanged]
+        self._take_out([served[name] for name in gone])
+        self._take_out_hosts([*(section.name for section in changes.hosts_removed), *(host.name for host in hosts)])
+        commons = {section.name: section.common for section in config.devices}
+        new = [made[name] for name in (*(section.name for section in changes.added), *exchanged)]
+        for device in new:
+            self.service.add_device(device.name, device.instrument, commons[device.name])
+        for host in hosts:
+            self.service.add_host(host)
+            host.start()
+        kept = {name: device for name, device in served.items() if name not in gone} | {each.name: each for each in new}
+        self.devices = tuple(kept[section.name] for section in config.devices)
+        self.hosts = (*self.hosts, *hosts)
+        sections = {section.name: section for section in config.devices}
+
+        def work(device: ServedDevice) -> None:
+            if device.name in made and device not in new:
+                self._reopen(device, sections[device.name])
+            elif device in new:
+                self._open(device)
+            else:
+                self._follow(device.name, commons[device.name])
+
+        touched = [kept[change.name] for change in changes.changed if not change.only_for_people]
+        for change in changes.changed:
+            if change.only_for_people:
+                self.keeper.follow(change.name, change.new.common)
+        for device in _side_by_side(work, [*new, *(device for device in touched if device not in new)], CLOSE_S):
+            log.error("%s: its driver hangs for %g s now; its new config holds when that ends", device.name, CLOSE_S)
+        self.keeper.poll()
+        self.config = config
+        if self._advertiser is not None:
+            self._advertiser.update(devices=len(self.devices))
+        return changes
+
+    def _take_out(self, devices: list[ServedDevice]) -> None:
+        """Make devices safe, let go of them, and serve them no more."""
+        why = "it was taken out of the config"
+        for device in devices:
+            self.keeper.withdraw(device.name, why)
+        for device in _side_by_side(lambda each: self._close(each, why), devices, CLOSE_S):
+            log.error("%s may not be in its safe state: its driver hangs for %g s now", device.name, CLOSE_S)
+        for device in devices:
+            self.service.remove_device(device.name)
+
+    def _take_out_hosts(self, names: list[str]) -> None:
+        leaving = [host for host in self.hosts if host.name in names]
+        for host in leaving:
+            self.service.remove_host(host.name)
+            host.close()
+        self.hosts = tuple(host for host in self.hosts if host not in leaving)
+
+    def _reopen(self, device: ServedDevice, section: DeviceSection) -> None:
+        """Make a device safe, and open it anew as its config says now. It stays the same object for who has it."""
+        why = "its config was changed"
+        self.keeper.withdraw(device.name, why)
+        self._close(device, why)
+
+        def exchange() -> None:
+            instrument: Any = device.instrument
+            instrument.__init__(section.name, driver_options(section, type(instrument).Options))
+            self.keeper.follow(section.name, section.common)
+
+        errand = Errand(self.keeper.stations[device.name].lane, exchange)
+        errand.start_first()
+        errand.result(CLOSE_S)
+        device.left = Left.RUNNING
+        device.problem = device.identity = ""
+        self.keeper.give_back(device.name)
+        self._open(device)
+
+    def _follow(self, name: str, common: DeviceCommon) -> None:
+        """Keep a device as its config says now. It stays open, and is made safe."""
+        self.keeper.follow(name, common)
+        if not self.keeper.custody.take_away(name, "its config was changed"):
+            with suppress(Busy):
+                self.keeper.safety.secure_now(self.keeper.stations[name], "its config was changed", SAFE_AT_START_S)
 
     def __enter__(self) -> Self:
         self.start()
@@ -396,13 +514,48 @@ def build(config: Config, audit: AuditLog | None = None) -> Gateway:
     Raises ConfigError, with file and line, for an unknown driver, an option that the driver does not take, common keys
     that do not fit the device, and an address at which nobody should listen without proof of who comes.
     """
+    _check_listen(config)
+    return Gateway(config, make_devices(config.devices), audit)
+
+
+def make_devices(sections: Iterable[DeviceSection]) -> list[ServedDevice]:
+    """A device of each section, not opened. Raises ConfigError for a driver or an option that is wrong."""
+    chosen = list(sections)
+    drivers = load_drivers(chosen)
+    return [_device(section, drivers[section.name]) for section in chosen]
+
+
+def audit_path(section: GatewaySection) -> Path | None:
+    """Where a gateway keeps its audit log; None where it has none."""
+    if section.audit == AUDIT_OFF:
+        return None
+    return Path(section.audit) if section.audit else state_path().with_name(AUDIT_FILE)
+
+
+def open_audit(section: GatewaySection) -> AuditLog | None:
+    """The audit log for `build`; None where the config wants none. What is wrong with it is logged."""
+    path = audit_path(section)
+    if path is None:
+        return None
+    audit = AuditLog(path)
+    for strange in audit.found:
+        log.warning("the audit log %s: %s", path, strange)
+    if audit.problem:
+        log.error("%s", audit.problem)
+    return audit
+
+
+def _check_listen(config: Config) -> None:
     section = config.gateway
     hazardous = [device.name for device in config.devices if device.common.hazardous]
     problem = listen_problem(section.listen, insecure_lan=section.insecure_lan, hazardous=hazardous)
     if problem:
         raise config.source.error(("gateway", "listen"), problem)
-    drivers = load_drivers(config.devices)
-    return Gateway(config, [_device(device, drivers[device.name]) for device in config.devices], audit)
+
+
+def _reopens(change: DeviceChange) -> bool:
+    """Whether the device has to be opened anew, or not to be opened any more."""
+    return change.reopens or "disabled" in change.keys
 
 
 def _admission(listen_url: str) -> Admission:

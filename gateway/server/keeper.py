@@ -6,8 +6,9 @@ One thread looks around every tenth of a second. Everything that waits for a dev
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from threading import Event, Thread
 from time import monotonic, time
 from typing import Any, Final
@@ -45,13 +46,13 @@ class Keeper:
         self.safety = Safety()
         self.custody = Custody(self.safety)
         self.stations: dict[str, Station] = {}
+        self.each_tick: list[Callable[[float], None]] = []
+        """Called by the keeper's own thread with the time of `monotonic`: as long as they are, it looks around."""
+        self._refusals: list[Callable[[], GatewayError | None]] = []
         commons = commons or {}
         for name, device in devices.items():
             self.look_after(name, device, commons.get(name, DeviceCommon()))
-        polls = {(name, prop): seconds for name, common in commons.items() for prop, seconds in common.cache.items()}
-        for name, prop in polls:
-            self.row(name, prop)
-        self.observers = Observers(self.read, polls)
+        self.observers = Observers(self.read, self._polls())
         for station in self.stations.values():
             station.read = self._read_fresh
         self._interlocks_at = 0.0
@@ -60,12 +61,58 @@ class Keeper:
         self._thread: Thread | None = None
 
     def look_after(self, name: str, device: Any, common: DeviceCommon) -> Station:
-        """Keep one more device. Raises ConfigError for a config that does not fit it."""
+        """Keep one more device. Raises ConfigError for a config that does not fit it; then it is not kept."""
         station = Station(name, device, common)
+        station.read = self._read_fresh
+        _check_polls(station)
+        station.refusals += self._refusals
         self.stations[name] = station
         self.safety.look_after(station)
         self.custody.look_after(station)
         return station
+
+    def check_fit(self, name: str, common: DeviceCommon) -> None:
+        """Raises what `follow` raises, and changes nothing."""
+        self._as_by(name, common)
+
+    def follow(self, name: str, common: DeviceCommon) -> None:
+        """Keep a device as its config says now. Raises GatewayError for a config that does not fit it."""
+        self.stations[name].follow(self._as_by(name, common))
+
+    def _as_by(self, name: str, common: DeviceCommon) -> Station:
+        station = self.stations[name]
+        try:
+            other = Station(name, station.device, common)
+        finally:
+            station.lane.station = station
+        _check_polls(other)
+        return other
+
+    def withdraw(self, name: str, why: str) -> None:
+        """From now on the device can't be used, by nobody, and who had it loses it: see `forget` and `give_back`."""
+        self.stations[name].absence = why, datetime.now(UTC)
+        self.custody.take_away(name, why)
+
+    def give_back(self, name: str) -> None:
+        """The device can be used again."""
+        self.stations[name].absence = None
+
+    def forget(self, name: str) -> None:
+        """Keep a device no more. It was withdrawn, and stays so for whoever still has a reference to it."""
+        self.custody.forget(name)
+        self.safety.forget(name)
+        self.stations.pop(name, None)
+
+    def poll(self) -> None:
+        """Poll what the devices' configs say now. To be called after changes."""
+        self.observers.keep(self._polls())
+
+    def _polls(self) -> dict[tuple[str, str], float]:
+        return {
+            (station.name, prop): seconds
+            for station in self.stations.values()
+            for prop, seconds in station.common.cache.items()
+        }
 
     def write_down(self, audit: AuditLog) -> None:
         """Have what is done written into the log, and nothing controlled while that can't be."""
@@ -88,6 +135,7 @@ class Keeper:
                     )
                 )
 
+        self._refusals.append(refusal)
         for station in self.stations.values():
             station.refusals.append(refusal)
         self.safety.told = lambda report: note(
@@ -114,12 +162,7 @@ class Keeper:
         station = self.stations.get(device)
         if station is None:
             raise NotFound(f"no device {device!r:.80} here; there are: {', '.join(self.stations) or 'none'}")
-        row = exposure_table(station.device).get(prop)
-        if row is None:
-            raise NotFound(f"{device} has no {prop!r:.80}", device=device, member=prop)
-        if row.kind is not Kind.PROPERTY:
-            raise AccessDenied(f"{device}.{prop} is a method: call it", rule="exposure-table", member=prop)
-        return row
+        return _property(station, prop)
 
     def read(self, device: str, prop: str) -> Reading:
         """A reading, in the device's lane. Raises what reading raises, Busy where it takes long."""
@@ -140,6 +183,8 @@ class Keeper:
     def _run(self) -> None:
         while not self._ended.wait(TICK_S):
             try:
+                for each in self.each_tick:
+                    each(monotonic())
                 self._look()
             except Exception:
                 _log.exception("unexpected error; going on")
@@ -170,6 +215,25 @@ class Keeper:
                     _log.error("%s is interlocked and has no safe state: %s", station.name, term)
         finally:
             self._looking.discard(station.name)
+
+
+def _property(station: Station, prop: str) -> Exposure:
+    row = exposure_table(station.device).get(prop)
+    if row is None:
+        raise NotFound(f"{station.name} has no {prop!r:.80}", device=station.name, member=prop)
+    if row.kind is not Kind.PROPERTY:
+        raise AccessDenied(f"{station.name}.{prop} is a method: call it", rule="exposure-table", member=prop)
+    return row
+
+
+def _check_polls(station: Station) -> None:
+    for prop in station.common.cache:
+        _property(station, prop)
+
+
+def check_fit(name: str, device: Any, common: DeviceCommon) -> None:
+    """Raises ConfigError, NotFound or AccessDenied where the common keys do not fit the device, which is not kept."""
+    _check_polls(Station(name, device, common))
 
 
 def identity_of(device: Any) -> str | None:

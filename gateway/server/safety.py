@@ -85,6 +85,10 @@ class Safety:
         self._stations[station.name] = station
         station.refusals.append(self.refusal)
 
+    def forget(self, name: str) -> None:
+        """The device is gone for good."""
+        self._stations.pop(name, None)
+
     # -- one device -------------------------------------------------------------------------------------------------
 
     def secure(self, station: Station, why: str) -> Errand[SafeReport] | None:

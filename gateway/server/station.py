@@ -143,6 +143,15 @@ class Station:
         """Held for moments: to interrupt the device, or to begin to make it safe."""
         self.securing = False
 
+    def follow(self, other: Station) -> None:
+        """Take over what the config says from the station of the same device under another config."""
+        self.common = other.common
+        self.safe_state = other.safe_state
+        self.needs_lease = other.needs_lease
+        self.deadline_s = other.deadline_s
+        self.interlock = other.interlock
+        self._bounds = other._bounds
+
     # -- what a call may do -----------------------------------------------------------------------------------------
 
     def refuse_absent(self) -> None:
