@@ -52,6 +52,12 @@ class Device(Exposable, ABC):
     """
 
     Options: ClassVar[type[DeviceOptions]] = DeviceOptions
+    idn_patterns: ClassVar[tuple[str, ...]] = ()
+    """Which answers to `*IDN?` the driver is for, with `*` and `?`, in any case: `gateway adopt` proposes it then."""
+    adopted_as: ClassVar[str] = ""
+    """What such a device is called, with a number: `psu` for psu1, psu2."""
+    transports: ClassVar[tuple[str, ...]] = ("serial",)
+    """What its `port` may be: `serial`, `usbtmc` (a path such as `/dev/usbtmc0`), `socket` (`socket://HOST:PORT`)."""
 
     safe_state: ClassVar[str] = ""
     """What `make_safe` leads to, in words, such as `output off, 0 V`; empty where a device has no safe state of its

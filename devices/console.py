@@ -51,6 +51,7 @@ class SerialConsole(Device):
 
     Options = ConsoleOptions
     options: ConsoleOptions
+    adopted_as = "console"
 
     def __init__(self, name: str, options: ConsoleOptions) -> None:
         super().__init__(name, options)

@@ -56,6 +56,8 @@ class ScpiMultimeter(ScpiInstrument):
 
     Options = MultimeterOptions
     options: MultimeterOptions
+    idn_patterns = ("*multimeter*", "*,dmm*")
+    adopted_as = "dmm"
 
     @property
     @exposed

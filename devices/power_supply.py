@@ -41,6 +41,8 @@ class ScpiPowerSupply(ScpiInstrument):
     Options = PowerSupplyOptions
     safe_state = "output off, setpoint 0 V"
     options: PowerSupplyOptions
+    idn_patterns = ("*power supply*", "*powersupply*", "*,psu*")
+    adopted_as = "psu"
 
     def __init__(self, name: str, options: PowerSupplyOptions) -> None:
         super().__init__(name, options)

@@ -41,16 +41,19 @@ from gateway.config import (
 from gateway.config.changes import Changes, DeviceChange, difference
 from gateway.config.common import DeviceCommon
 from gateway.config.listening import listen_problem
+from gateway.config.members import member_problems
 from gateway.config.sections import AUDIT_OFF
 from gateway.discovery import Advertisement, Advertiser, addresses_for, interfaces_for, stable_id
 from gateway.discovery.identity import state_path
 from gateway.errors import Busy, ConfigError, GatewayError
 from gateway.identity.clients import Clients
+from gateway.plugged import PluggedDevices
 from gateway.server import Server
 from gateway.server.admission import Admission
 from gateway.server.audit import AuditLog
 from gateway.server.bridge import Host
 from gateway.server.errand import Errand
+from gateway.server.interlock import Interlock
 from gateway.server.reception import Reception
 from gateway.server.registry import GatewayService
 from gateway.server.safety import Outcome
@@ -66,6 +69,7 @@ SAFE_AT_START_S: Final = 5.0
 CLOSE_S: Final = 15.0
 """A driver that has not let go of its device by then is left behind."""
 
+_CHANGED: Final = "its config was changed"
 _DRIVER_PARTS: Final = ("Options", "open", "close", "make_safe", "identify", "state")
 
 log = logging.getLogger("gateway.app")
@@ -149,7 +153,7 @@ def load_driver(name: str) -> Driver:
     driver: Any = found
     try:
         clashing = option_clashes(driver.Options)
-    except TypeError as problem:
+    except (TypeError, NameError) as problem:
         raise ConfigError(f"driver {name!r}: its Options: {problem}", driver=name) from None
     if clashing:
         raise ConfigError(f"driver {name!r} has an option {clashing[0]!r}, which is a key of every device", driver=name)
@@ -181,6 +185,7 @@ def check_config(path: str) -> Examined:
             problems.append(section.source.error((*section.path, "driver"), str(problem), nearest=nearest_driver))
         else:
             problems += option_problems(section, driver.Options)
+            problems += member_problems(section, driver)
     order = {name: index for index, name in enumerate(found.config.files)}
     problems.sort(key=lambda problem: (order.get(problem.file, -1), problem.line or 0))
     return Examined(config=found.config, problems=tuple(problems))
@@ -234,23 +239,40 @@ def _imported(load: Callable[[], Any], what: str, name: str) -> Any:
 class Gateway:
     """Devices, instrument hosts, the server that serves both and their advertisement, from `start` to `close`."""
 
-    def __init__(self, config: Config, devices: Iterable[ServedDevice], audit: AuditLog | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        devices: Iterable[ServedDevice],
+        audit: AuditLog | None = None,
+        *,
+        as_host: bool = False,
+        plugged: PluggedDevices | None = None,
+    ) -> None:
         self.config = config
         self.audit = audit
+        self._plugged = plugged
         self.devices = tuple(devices)
         self.hosts = tuple(Host(section.name, section.url, config.limits) for section in config.hosts)
         instruments = {device.name: device.instrument for device in self.devices}
         commons = {section.name: section.common for section in config.devices}
-        self.service = GatewayService(instruments, config.limits, self.hosts, commons)
+        self.service = GatewayService(instruments, config.limits, self.hosts, commons, as_host=as_host)
         self.keeper = self.service.keeper
         if audit is not None:
             self.keeper.write_down(audit)
+        if config.gateway.estop_unless is not None:
+            self._stop_unless(config.gateway.estop_unless)
         self._admission = _admission(config.gateway.listen)
         self._server: Server | None = None
         self._advertiser: Advertiser | None = None
         self._not_advertised = "not advertised: not started"
         self.why = "the gateway starts"
         """Why devices are made safe at the start."""
+
+    def _stop_unless(self, condition: str) -> None:
+        try:
+            self.keeper.stop_unless(condition)
+        except ConfigError as problem:
+            raise self.config.source.error(("gateway", "estop_unless"), str(problem)) from problem
 
     @property
     def name(self) -> str:
@@ -288,6 +310,8 @@ class Gateway:
         """
         for host in self.hosts:
             host.start()
+        if self._plugged is not None:
+            self._plugged.start(self.keeper, {device.name: device.instrument for device in self.devices})
         _side_by_side(self._open, self.devices)
         self.keeper.start()
 
@@ -296,6 +320,9 @@ class Gateway:
         station = self.keeper.stations[device.name]
         if station.common.disabled is not None:
             device.problem = f"disabled: {station.common.disabled}"
+            return
+        if station.absence is not None:
+            device.problem = f"missing: {station.absence[0]}"
             return
         _open(device)
         if not device.problem:
@@ -338,6 +365,8 @@ class Gateway:
             device.left = Left.UNSAFE
             log.error("%s may not be in its safe state: its driver hangs for %g s now", device.name, CLOSE_S)
         self.keeper.close()
+        if self._plugged is not None:
+            self._plugged.stop()
         self._admission.close()
         if self.audit is not None:
             self.audit.close()
@@ -368,60 +397,73 @@ class Gateway:
         whose options differ, are made safe, and who had them loses the lease.
         """
         changes = difference(self.config, config)
-        _check_listen(config)
-        _check_listen(msgspec.structs.replace(config, gateway=self.config.gateway))
-        reopened = [change for change in changes.changed if _reopens(change)]
-        made = {each.name: each for each in make_devices([*changes.added, *(change.new for change in reopened)])}
-        served = {device.name: device for device in self.devices}
-        for section in (*changes.added, *(change.new for change in changes.changed)):
-            trial = made.get(section.name, served.get(section.name))
-            assert trial is not None
-            if trial is made.get(section.name):
-                self.service.check_device(section.name, trial.instrument, section.common)
-            else:
-                self.keeper.check_fit(section.name, section.common)
+        again = [change.new for change in changes.changed if _reopens(change)]
+        made = {device.name: device for device in self._checked(config, changes, again)}
         moved = [new for _, new in changes.hosts_changed]
         hosts = [Host(section.name, section.url, config.limits) for section in (*changes.hosts_added, *moved)]
         # From here on nothing is refused any more.
-        exchanged = [
-            change.name
-            for change in reopened
-            if type(made[change.name].instrument) is not type(served[change.name].instrument)
-        ]
-        gone = [*(section.name for section in changes.removed), *exchanged]
-        self._take_out([served[name] for name in gone])
+        served = {device.name: device for device in self.devices}
+        other = {name for name in made.keys() & served.keys() if not _are_alike(made[name], served[name])}
+        self._take_out([served[name] for name in (*(section.name for section in changes.removed), *other)])
         self._take_out_hosts([*(section.name for section in changes.hosts_removed), *(host.name for host in hosts)])
-        commons = {section.name: section.common for section in config.devices}
-        new = [made[name] for name in (*(section.name for section in changes.added), *exchanged)]
-        for device in new:
-            self.service.add_device(device.name, device.instrument, commons[device.name])
+        sections = {section.name: section for section in config.devices}
+        for name, device in made.items():
+            if name not in served or name in other:
+                self.service.add_device(name, device.instrument, sections[name].common)
+                served[name] = device
         for host in hosts:
             self.service.add_host(host)
             host.start()
-        kept = {name: device for name, device in served.items() if name not in gone} | {each.name: each for each in new}
-        self.devices = tuple(kept[section.name] for section in config.devices)
         self.hosts = (*self.hosts, *hosts)
-        sections = {section.name: section for section in config.devices}
+        self.devices = tuple(served[name] for name in sections)
+        for name in made:
+            self.keeper.withdraw(name, _CHANGED)
+        if self._plugged is not None:
+            instruments = {device.name: device.instrument for device in self.devices}
+            self._plugged.replace(config, instruments, apart_from=made.keys())
 
         def work(device: ServedDevice) -> None:
-            if device.name in made and device not in new:
-                self._reopen(device, sections[device.name])
-            elif device in new:
-                self._open(device)
+            if device.name in made:
+                self._open_anew(device, sections[device.name], is_new=device is made[device.name])
             else:
-                self._follow(device.name, commons[device.name])
+                self._follow(device.name, sections[device.name].common)
 
-        touched = [kept[change.name] for change in changes.changed if not change.only_for_people]
         for change in changes.changed:
             if change.only_for_people:
                 self.keeper.follow(change.name, change.new.common)
-        for device in _side_by_side(work, [*new, *(device for device in touched if device not in new)], CLOSE_S):
+        names = [change.name for change in changes.changed if not change.only_for_people and change.name not in made]
+        for device in _side_by_side(work, [served[name] for name in (*made, *names)], CLOSE_S):
             log.error("%s: its driver hangs for %g s now; its new config holds when that ends", device.name, CLOSE_S)
         self.keeper.poll()
         self.config = config
         if self._advertiser is not None:
             self._advertiser.update(devices=len(self.devices))
         return changes
+
+    def _checked(self, config: Config, changes: Changes, again: list[DeviceSection]) -> list[ServedDevice]:
+        """The devices that `changes` adds, and those to be opened anew. Raises for all that can't be served."""
+        _check_listen(config)
+        _check_listen(msgspec.structs.replace(config, gateway=self.config.gateway))
+        self._check_stop_input(config)
+        sections = [*changes.added, *again]
+        if self._plugged is not None:
+            self._plugged.prepare(config)
+            sections = [self._plugged.placed(section) for section in sections]
+        made = make_devices(sections)
+        for section, device in zip(sections, made, strict=True):
+            self.service.check_device(section.name, device.instrument, section.common)
+        for change in changes.changed:
+            if change.new not in again:
+                self.keeper.check_fit(change.name, change.new.common)
+        return made
+
+    def _check_stop_input(self, config: Config) -> None:
+        condition = self.config.gateway.estop_unless
+        names = {section.name for section in config.devices}
+        for device, prop in () if condition is None else Interlock(condition).readings:
+            if device not in names and "." not in device:
+                what = f"the emergency stop depends on {device}.{prop}: {device} can be taken out by a restart only"
+                raise config.source.error(("devices",), what)
 
     def _take_out(self, devices: list[ServedDevice]) -> None:
         """Make devices safe, let go of them, and serve them no more."""
@@ -437,34 +479,47 @@ class Gateway:
         leaving = [host for host in self.hosts if host.name in names]
         for host in leaving:
             self.service.remove_host(host.name)
-            host.close()
         self.hosts = tuple(host for host in self.hosts if host not in leaving)
 
-    def _reopen(self, device: ServedDevice, section: DeviceSection) -> None:
-        """Make a device safe, and open it anew as its config says now. It stays the same object for who has it."""
-        why = "its config was changed"
-        self.keeper.withdraw(device.name, why)
-        self._close(device, why)
+    def _open_anew(self, device: ServedDevice, section: DeviceSection, *, is_new: bool) -> None:
+        """Open a device as its config says now, and make it safe. It was withdrawn. Its object stays the same: clients
+        have it.
+        """
+        station = self.keeper.stations[device.name]
+        if not is_new:
+            self._close(device, _CHANGED)
 
-        def exchange() -> None:
-            instrument: Any = device.instrument
-            instrument.__init__(section.name, driver_options(section, type(instrument).Options))
-            self.keeper.follow(section.name, section.common)
+        def open_it() -> None:
+            if not is_new:
+                instrument: Any = device.instrument
+                instrument.close()  # it is closed, unless it was plugged in just now
+                placed = section if self._plugged is None else self._plugged.placed(section)
+                instrument.__init__(section.name, driver_options(placed, type(instrument).Options))
+                self.keeper.follow(section.name, section.common)
+            device.left, device.problem, device.identity = Left.RUNNING, "", ""
+            if section.common.disabled is not None:
+                device.problem = f"disabled: {section.common.disabled}"
+            elif missing := self._plugged is not None and self._plugged.absence(device.name):
+                device.problem = f"missing: {missing[0]}"
+            else:
+                _open(device)
 
-        errand = Errand(self.keeper.stations[device.name].lane, exchange)
+        errand = Errand(station.lane, open_it)
         errand.start_first()
-        errand.result(CLOSE_S)
-        device.left = Left.RUNNING
-        device.problem = device.identity = ""
-        self.keeper.give_back(device.name)
-        self._open(device)
+        try:
+            errand.result(CLOSE_S)
+            if not device.problem:
+                self.keeper.safety.secure_now(station, _CHANGED, SAFE_AT_START_S)
+        except Exception as problem:  # noqa: BLE001 - whatever a driver raises, the others go on
+            log.error("%s can't be used as its config says now: %s", device.name, _reason(problem))
+        station.absence = self._plugged.absence(device.name) if self._plugged is not None else None
 
     def _follow(self, name: str, common: DeviceCommon) -> None:
         """Keep a device as its config says now. It stays open, and is made safe."""
         self.keeper.follow(name, common)
-        if not self.keeper.custody.take_away(name, "its config was changed"):
+        if not self.keeper.custody.take_away(name, _CHANGED):
             with suppress(Busy):
-                self.keeper.safety.secure_now(self.keeper.stations[name], "its config was changed", SAFE_AT_START_S)
+                self.keeper.safety.secure_now(self.keeper.stations[name], _CHANGED, SAFE_AT_START_S)
 
     def __enter__(self) -> Self:
         self.start()
@@ -484,7 +539,7 @@ class Gateway:
                 raise self.config.source.error(("gateway", "listen"), str(problem)) from problem
 
     def _make_server(self) -> Server:
-        reception = Reception(self.keeper.custody, self._admission, self.audit)
+        reception = Reception(self.keeper, self._admission, self.audit)
         listen = self.config.gateway.listen
         return Server(self.service, listen, limits=self.config.limits, strict=True, introduce=reception.introduce)
 
@@ -508,14 +563,17 @@ class Gateway:
             self._advertiser.start()
 
 
-def build(config: Config, audit: AuditLog | None = None) -> Gateway:
-    """The gateway of a config, not started yet: use it as a context manager. `audit` is closed with it.
+def build(config: Config, audit: AuditLog | None = None, *, as_host: bool = False) -> Gateway:
+    """The gateway of a config, not started yet: use it as a context manager. `audit` is closed with it; `as_host` for
+    an instrument host, whose one client is a gateway.
 
     Raises ConfigError, with file and line, for an unknown driver, an option that the driver does not take, common keys
     that do not fit the device, and an address at which nobody should listen without proof of who comes.
     """
     _check_listen(config)
-    return Gateway(config, make_devices(config.devices), audit)
+    plugged = PluggedDevices(config)
+    devices = make_devices(plugged.placed(section) for section in config.devices)
+    return Gateway(config, devices, audit, as_host=as_host, plugged=plugged)
 
 
 def make_devices(sections: Iterable[DeviceSection]) -> list[ServedDevice]:
@@ -553,6 +611,11 @@ def _check_listen(config: Config) -> None:
         raise config.source.error(("gateway", "listen"), problem)
 
 
+def _are_alike(one: ServedDevice, other: ServedDevice) -> bool:
+    """Whether both are driven by the same class."""
+    return type(one.instrument) is type(other.instrument)
+
+
 def _reopens(change: DeviceChange) -> bool:
     """Whether the device has to be opened anew, or not to be opened any more."""
     return change.reopens or "disabled" in change.keys
@@ -579,6 +642,8 @@ def run_bench(name: str, /, **gateway: Any) -> Iterator[Gateway]:
 
 def _device(section: DeviceSection, driver: Driver) -> ServedDevice:
     options = driver_options(section, driver.Options)
+    for problem in member_problems(section, driver):
+        raise problem
     try:
         instrument = driver(section.name, options)
     except Exception as problem:

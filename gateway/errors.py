@@ -17,6 +17,7 @@
      |- Busy                 a queue is full; nothing was done (also a RuntimeError)
      |- CallTimeout          no answer in time (also a TimeoutError)
      |- DeviceUnavailable    the device can't be reached; nothing was done (also a ConnectionError)
+     |   |- DeviceMissing    ... because it is not plugged in, or can't be told from another one
      |   `- EmergencyStop    ... because somebody pressed the emergency stop, until it is reset
      |- DeviceError          the instrument itself reported an error (also a RuntimeError)
      |- ConfigError          a config file, flag or URL is wrong (also a ValueError)
@@ -144,6 +145,12 @@ class DeviceUnavailable(GatewayError, ConnectionError):
 
     code = "device-unavailable"
     retryable = True
+
+
+class DeviceMissing(DeviceUnavailable):
+    """`device` is not plugged in, or can't be told from another one: `reason`. `since`: ISO 8601, UTC."""
+
+    code = "device-missing"
 
 
 class EmergencyStop(DeviceUnavailable):

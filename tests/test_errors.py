@@ -29,6 +29,7 @@ CODES = {
     "busy": (errors.Busy, RuntimeError, True),
     "call-timeout": (errors.CallTimeout, TimeoutError, False),
     "device-unavailable": (errors.DeviceUnavailable, ConnectionError, True),
+    "device-missing": (errors.DeviceMissing, errors.DeviceUnavailable, True),
     "emergency-stop": (errors.EmergencyStop, errors.DeviceUnavailable, False),
     "device-error": (errors.DeviceError, RuntimeError, False),
     "config-error": (errors.ConfigError, ValueError, False),

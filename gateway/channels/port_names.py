@@ -60,11 +60,11 @@ class Wanted:
 
 def find_serial_ports(links: Iterable[Path] = SERIAL_LINKS) -> list[SerialPort]:
     """The serial ports pyserial finds, each with the first name under `links` that leads to it."""
-    stable = _stable_names(links)
+    names = lasting_names(links)
     return [
         SerialPort(
             device=port.device,
-            stable=stable.get(os.path.realpath(port.device), port.device),
+            stable=names.get(os.path.realpath(port.device), (port.device,))[0],
             description="" if port.description in (None, "n/a") else port.description,
             vid_pid=None if port.vid is None else f"{port.vid:04x}:{port.pid:04x}",
             serial_number=port.serial_number,
@@ -74,11 +74,13 @@ def find_serial_ports(links: Iterable[Path] = SERIAL_LINKS) -> list[SerialPort]:
     ]
 
 
-def _stable_names(links: Iterable[Path]) -> dict[str, str]:
-    names: dict[str, str] = {}
+def lasting_names(links: Iterable[Path] = SERIAL_LINKS) -> dict[str, tuple[str, ...]]:
+    """The names under `links` that lead to each device, in the order of the folders."""
+    names: dict[str, tuple[str, ...]] = {}
     for folder in links:
         for link in sorted(folder.iterdir()) if folder.is_dir() else ():
-            names.setdefault(os.path.realpath(link), str(link))
+            device = os.path.realpath(link)
+            names[device] = (*names.get(device, ()), str(link))
     return names
 
 

@@ -30,7 +30,7 @@ def command(ctx: click.Context, screen: Screen, url: str, path: str) -> None:
     parse_url(url)  # a mistake in it is the command's, and is told before the file is read
     settings = configuration.load(path)
     log_to_stderr(screen, settings.gateway.log_level)
-    gateway = build(replace(settings, gateway=replace(settings.gateway, listen=url, advertise=False)))
+    gateway = build(replace(settings, gateway=replace(settings.gateway, listen=url, advertise=False)), as_host=True)
 
     def body(stop: Stop) -> None:
         if not stop.is_set:

@@ -123,8 +123,11 @@ def load(path: str | os.PathLike[str]) -> Config:
     return _without_problems(found)
 
 
-def examine(path: str | os.PathLike[str]) -> Examined:
-    """The config at `path`, with `devices.d` beside it, and every mistake in it. Never raises ConfigError."""
+def examine(path: str | os.PathLike[str], *, may_be_empty: bool = False) -> Examined:
+    """The config at `path`, with `devices.d` beside it, and every mistake in it. Never raises ConfigError.
+
+    `may_be_empty`: a config without a device is no mistake.
+    """
     problems: list[ConfigError] = []
     documents: list[tuple[Table, Source]] = []
     try:
@@ -139,7 +142,7 @@ def examine(path: str | os.PathLike[str]) -> Examined:
             problems.append(problem)
             # A device in the file that can't be read must not make the other files look wrong.
             documents.append(({}, Source(name)))
-    return _examined(documents, problems)
+    return _examined(documents, problems, may_be_empty=may_be_empty)
 
 
 def parse(data: bytes, *, file: str) -> Config:
@@ -147,10 +150,20 @@ def parse(data: bytes, *, file: str) -> Config:
     return _without_problems(_examined([read_tables(data, file)], []))
 
 
-def from_tables(devices: Table, *, origin: str, gateway: Table | None = None, hosts: Table | None = None) -> Config:
-    """A config of tables that come from code, such as a bench; `origin` is the place that errors name."""
+def from_tables(
+    devices: Table,
+    *,
+    origin: str,
+    gateway: Table | None = None,
+    hosts: Table | None = None,
+    may_be_empty: bool = False,
+) -> Config:
+    """A config of tables that come from code, such as a bench; `origin` is the place that errors name.
+
+    `may_be_empty`: a config without a device is no mistake.
+    """
     document = {"devices": dict(devices), "gateway": dict(gateway or {}), "hosts": dict(hosts or {})}
-    return _without_problems(_examined([(document, Source(origin))], []))
+    return _without_problems(_examined([(document, Source(origin))], [], may_be_empty=may_be_empty))
 
 
 def driver_options(section: DeviceSection, options: type[T]) -> T:
@@ -200,9 +213,10 @@ def _without_problems(found: Examined) -> Config:
     return found.config
 
 
-def _examined(documents: Sequence[tuple[Table, Source]], problems: list[ConfigError]) -> Examined:
+def _examined(
+    documents: Sequence[tuple[Table, Source]], problems: list[ConfigError], *, may_be_empty: bool = False
+) -> Examined:
     main, source = documents[0]
-    unreadable = bool(problems)
     problems += unknown_keys(main, _TABLES, source, (), what="table")
     for table, other in documents[1:]:
         problems += _out_of_place(table, source, other)
@@ -211,7 +225,7 @@ def _examined(documents: Sequence[tuple[Table, Source]], problems: list[ConfigEr
     tables = _Tables(documents, problems)
     devices = [_device(name, holder, where, problems) for name, holder, where in tables.rows("devices")]
     hosts = [_host(name, holder, where, problems) for name, holder, where in tables.rows("hosts")]
-    if not devices and not hosts and not unreadable and not problems:
+    if not (devices or hosts or problems or may_be_empty):
         problems.append(source.error((), "no [devices.NAME] table: nothing to serve"))
     order = {each.file: index for index, (_, each) in enumerate(documents)}
     problems.sort(key=lambda problem: (order.get(problem.file, -1), problem.line or 0))

@@ -31,6 +31,7 @@ def json_schema(drivers: Mapping[str, type[Any]]) -> dict[str, Any]:
     # "ramp.volts" without quotes is a table in a table.
     common["limits"]["additionalProperties"] = {"anyOf": [row, {"type": "object", "additionalProperties": row}]}
     components["GatewaySection"]["properties"]["name"].pop("default", None)  # this machine's own
+    components["Limits"]["additionalProperties"] = False
     definitions = {name: _tidy(each) for name, each in components.items()}
     rules = []
     for name, options in sorted(drivers.items()):

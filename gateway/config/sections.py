@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import socket
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
+from msgspec import Meta
 
 from gateway.config.common import DeviceCommon
 from gateway.config.source import KeyPath, Source
@@ -24,6 +25,8 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """The URL to listen at. Port 0 takes a free one."""
     insecure_lan: bool = False
     """Whether anybody who reaches a `tcp://` address of a network is let in: see `listen_problem`."""
+    estop_unless: Annotated[str, Meta(min_length=1, max_length=1000)] | None = None
+    """A condition over readings, such as `panel.active`: the emergency stop is pressed as soon as it does not hold."""
     advertise: bool = True
     interfaces: tuple[str, ...] = ()
     """Addresses of the interfaces to advertise on; empty: those that `listen` is bound to."""

@@ -4,6 +4,7 @@ from gateway.discovery.advertisement import SERVICE_TYPE, Advertisement
 from gateway.discovery.advertiser import Advertiser
 from gateway.discovery.browser import FoundGateway, Survey, browse, survey
 from gateway.discovery.identity import stable_id
+from gateway.discovery.instruments import FoundInstrument, Instruments, browse_instruments
 from gateway.discovery.interfaces import addresses_for, interfaces_for
 from gateway.discovery.lookup import locate, resolve
 from gateway.discovery.static import static_gateways
@@ -13,9 +14,12 @@ __all__ = [
     "Advertisement",
     "Advertiser",
     "FoundGateway",
+    "FoundInstrument",
+    "Instruments",
     "Survey",
     "addresses_for",
     "browse",
+    "browse_instruments",
     "interfaces_for",
     "locate",
     "resolve",

@@ -163,7 +163,7 @@ class _Search:
             changed = partial(self._changed, interface)
             browsers = [
                 AsyncServiceBrowser(mdns.zeroconf, SERVICE_TYPE, handlers=[changed], question_type=kind)
-                for kind in _questions(interface)
+                for kind in questions(interface)
             ]
             try:
                 await asyncio.Event().wait()
@@ -267,7 +267,7 @@ def _found(info: AsyncServiceInfo, interface: Interface, networks: Sequence[Netw
         name=info.name[: -len(suffix)],
         port=info.port or 0,
         txt=info.text,
-        addresses=_best_first(info, interface, networks),
+        addresses=best_first(info, interface, networks),
     )
     if not facts.addresses:
         raise ValueError("no address that can be reached from here")
@@ -284,7 +284,7 @@ def _found(info: AsyncServiceInfo, interface: Interface, networks: Sequence[Netw
     )
 
 
-def _questions(interface: Interface) -> list[DNSQuestionType | None]:
+def questions(interface: Interface) -> list[DNSQuestionType | None]:
     """How to ask: for a multicast answer, and elsewhere than on loopback for a unicast one before it.
 
     A multicast answer always comes, but a second late if there was one just before. A unicast one comes at once, but on
@@ -294,7 +294,7 @@ def _questions(interface: Interface) -> list[DNSQuestionType | None]:
     return [DNSQuestionType.QM] if interface.is_loopback else [None, DNSQuestionType.QM]
 
 
-def _best_first(info: AsyncServiceInfo, interface: Interface, networks: Sequence[Network]) -> list[str]:
+def best_first(info: AsyncServiceInfo, interface: Interface, networks: Sequence[Network]) -> list[str]:
     """The addresses that a client here can use: those on our own networks first, then IPv4 before IPv6."""
     ranked: list[tuple[bool, bool, int, str]] = []
     for text in info.parsed_addresses():

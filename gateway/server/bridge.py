@@ -15,7 +15,8 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from threading import Event, Lock, Thread
 from time import monotonic
@@ -31,6 +32,7 @@ from gateway.server.fair_lane import FairLane
 from gateway.server.ledger import Ledger
 from gateway.server.relay import HostRelay
 from gateway.server.session import Session
+from gateway.service import permit
 from gateway.service.exposure import Exposable, Exposure, Kind
 from gateway.sync.connection import Connection
 from gateway.sync.netref import BaseNetref
@@ -65,11 +67,19 @@ class BridgedDevice(HostRelay):
         self.own_name = summary.name
         self.summary = summary
         """As the host told it last."""
-        self.rows = rows
+        self.rows = _with_own_transaction(rows)
+        self.safe_state = summary.safe_state
+        self.gateway_identity = summary.identity
         self.gateway_lane = FairLane(self.name, pending)
 
     def exposures(self) -> Mapping[str, Exposure]:
         return self.rows
+
+    def own_transaction(self) -> Any:
+        """Among the clients of this gateway: for the host they are all one."""
+        visit = permit.current()
+        entered = visit.transaction() if visit is not None else None
+        return contextlib.nullcontext() if entered is None else entered
 
     def reach(self) -> tuple[Border, BaseNetref]:
         return self.host.reach(self.own_name)
@@ -80,6 +90,11 @@ class BridgedDevice(HostRelay):
 
     def seen_from(self, border: Border) -> Any:
         return border.device(self.own_name)
+
+
+def _with_own_transaction(rows: Mapping[str, Exposure]) -> Mapping[str, Exposure]:
+    row = rows.get("transaction")
+    return rows if row is None else {**rows, "transaction": replace(row, attribute="own_transaction")}
 
 
 class HostNode(Exposable):
@@ -130,6 +145,8 @@ class Host:
         self.node = HostNode(self)
         self.devices: dict[str, BridgedDevice] = {}
         """All that were seen so far, by their name at the host."""
+        self.on_known: Callable[[BridgedDevice], object] = lambda device: None
+        """Called with each device that was not known before, before anybody else gets hold of it."""
         self._limits = limits or DEFAULT_LIMITS
         self._ledger = Ledger(self._limits)
         self._trunk: Trunk | None = None
@@ -318,10 +335,12 @@ class Host:
                 continue
             device = self.devices.get(name)
             if device is not None:
-                device.rows = rows
+                device.rows = _with_own_transaction(rows)
             elif len(self.devices) < MAX_DEVICES:
                 kind = type(summary.driver, (BridgedDevice,), {"__module__": "gateway.bridged"})
-                self.devices = {**self.devices, name: kind(self, summary, rows, self._limits.pending_calls)}
+                device = kind(self, summary, rows, self._limits.pending_calls)
+                self.on_known(device)
+                self.devices = {**self.devices, name: device}
 
     def _take_over(self, session: Session) -> None:
         for name, summary in session.devices.items():

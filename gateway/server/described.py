@@ -43,6 +43,12 @@ class Summary:
     doc: str
     state: str
     waiting: int
+    identity: str = ""
+    owner: str = ""
+    notes: str = ""
+    safe_state: str = ""
+    """Its safe state in words; empty where it has none."""
+    needs_lease: bool = False
 
 
 def summaries(said: Any, host: str) -> dict[str, Summary]:
@@ -103,6 +109,11 @@ def _summary(name: str, row: dict[Any, Any]) -> Summary:
         doc=line(row.get("doc")),
         state=line(row.get("state"), 40) or "open",
         waiting=waiting if type(waiting) is int and 0 <= waiting <= MAX_WAITING else 0,
+        identity=line(row.get("identity")),
+        owner=line(row.get("owner")),
+        notes=text(row.get("notes"), MAX_DOC),
+        safe_state=line(row.get("safe_state")),
+        needs_lease=row.get("needs_lease") is True,
     )
 
 

@@ -14,14 +14,15 @@ from time import monotonic, time
 from typing import Any, Final
 
 from gateway.config.common import DeviceCommon
-from gateway.errors import AccessDenied, DeviceUnavailable, GatewayError, NotFound
+from gateway.errors import AccessDenied, ConfigError, DeviceUnavailable, GatewayError, NotFound
 from gateway.server.audit import AuditLog, Entry
 from gateway.server.custody import Custody
 from gateway.server.errand import Errand
+from gateway.server.interlock import Interlock
 from gateway.server.leasing import GATEWAY
 from gateway.server.observing.observers import Observers
 from gateway.server.safety import Safety, reports_of
-from gateway.server.station import Station
+from gateway.server.station import Caller, Station
 from gateway.service.exposure import Exposure, Kind, exposure_table
 from gateway.service.reading import Reading
 from gateway.sync.workers import WORKERS
@@ -36,12 +37,24 @@ FRESH_S: Final = 0.5
 READ_S: Final = 5.0
 """A reading for an observer takes so long at most, waiting for its turn included."""
 CLOSE_S: Final = 5.0
+_STOP: Final = ""
+"""What stands for the emergency stop's own condition among the names of devices."""
 
 
 class Keeper:
-    """Keeps `devices` (by name, each with its lane); `commons` are their common config keys."""
+    """Keeps `devices` (by name, each with its lane); `commons` are their common config keys.
 
-    def __init__(self, devices: Mapping[str, Any], commons: Mapping[str, DeviceCommon] | None = None) -> None:
+    `as_host`: the one client is a gateway, which knows the leases; what it controlled is made safe when it is gone.
+    """
+
+    def __init__(
+        self,
+        devices: Mapping[str, Any],
+        commons: Mapping[str, DeviceCommon] | None = None,
+        *,
+        as_host: bool = False,
+    ) -> None:
+        self._as_host = as_host
         self.audit: AuditLog | None = None
         self.safety = Safety()
         self.custody = Custody(self.safety)
@@ -55,6 +68,7 @@ class Keeper:
         self.observers = Observers(self.read, self._polls())
         for station in self.stations.values():
             station.read = self._read_fresh
+        self._stop_unless: Interlock | None = None
         self._interlocks_at = 0.0
         self._looking: set[str] = set()
         self._ended = Event()
@@ -68,7 +82,8 @@ class Keeper:
         station.refusals += self._refusals
         self.stations[name] = station
         self.safety.look_after(station)
-        self.custody.look_after(station)
+        if not self._as_host:
+            self.custody.look_after(station)
         return station
 
     def check_fit(self, name: str, common: DeviceCommon) -> None:
@@ -90,8 +105,10 @@ class Keeper:
 
     def withdraw(self, name: str, why: str) -> None:
         """From now on the device can't be used, by nobody, and who had it loses it: see `forget` and `give_back`."""
-        self.stations[name].absence = why, datetime.now(UTC)
-        self.custody.take_away(name, why)
+        station = self.stations.get(name)
+        if station is not None:
+            station.absence = why, datetime.now(UTC)
+            self.custody.take_away(name, why)
 
     def give_back(self, name: str) -> None:
         """The device can be used again."""
@@ -113,6 +130,14 @@ class Keeper:
             for station in self.stations.values()
             for prop, seconds in station.common.cache.items()
         }
+
+    def client_lost(self, caller: Caller, why: str) -> None:
+        """A client is gone: its leases end, and what needs none is made safe if it is a host's."""
+        self.custody.lost(caller, why)
+        if self._as_host:
+            for station in list(self.stations.values()):
+                if station.active and station.controller == caller.key:
+                    self.safety.secure(station, f"the gateway is gone: {why}")
 
     def write_down(self, audit: AuditLog) -> None:
         """Have what is done written into the log, and nothing controlled while that can't be."""
@@ -141,6 +166,18 @@ class Keeper:
         self.safety.told = lambda report: note(
             report.device, "safe state", report.outcome.value, f"{report.why} {report.detail}".strip(), report.took_s
         )
+
+    def stop_unless(self, condition: str) -> None:
+        """Press the emergency stop as soon as `condition` does not hold, or can't be found out.
+
+        Raises ConfigError for a text that is no condition, or one about a reading that there is not.
+        """
+        self._stop_unless = Interlock(condition)
+        for device, prop in self._stop_unless.readings:
+            try:
+                self.row(device, prop)
+            except GatewayError as problem:
+                raise ConfigError(f"{condition!r}: {problem}") from problem
 
     def start(self) -> None:
         """Begin to look around. Idempotent."""
@@ -196,12 +233,23 @@ class Keeper:
             if station.overdue(now):
                 _log.error("%s: %s hangs; the device is faulty", station.name, station.hung and station.hung.what)
             station.end_transaction(now)
+        if self._stop_unless is not None and self.safety.stopped is None and _STOP not in self._looking:
+            self._looking.add(_STOP)
+            WORKERS.submit(self._look_at_stop, self._stop_unless)
         if now >= self._interlocks_at:
             self._interlocks_at = now + INTERLOCK_S
             for station in list(self.stations.values()):
                 if station.interlock is not None and station.active and station.name not in self._looking:
                     self._looking.add(station.name)
                     WORKERS.submit(self._look_at_interlock, station)
+
+    def _look_at_stop(self, condition: Interlock) -> None:
+        try:
+            term = condition.failing(lambda device, prop: self.read(device, prop).value)
+            if term and not self._ended.is_set():
+                self.safety.stop(GATEWAY, term)
+        finally:
+            self._looking.discard(_STOP)
 
     def _look_at_interlock(self, station: Station) -> None:
         try:

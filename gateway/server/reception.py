@@ -10,7 +10,7 @@ from gateway.channels.base import Channel
 from gateway.errors import AccessDenied, GatewayError
 from gateway.server.admission import Admission
 from gateway.server.audit import AuditLog, Entry, shown_arguments
-from gateway.server.custody import Custody
+from gateway.server.keeper import Keeper
 from gateway.server.station import Caller, DeviceVisit, RootVisit
 from gateway.service.exposure import Access
 from gateway.service.permit import Visit
@@ -25,8 +25,8 @@ class Reception:
     control something are written down, and those that are refused.
     """
 
-    def __init__(self, custody: Custody, admission: Admission | None = None, audit: AuditLog | None = None) -> None:
-        self._custody = custody
+    def __init__(self, keeper: Keeper, admission: Admission | None = None, audit: AuditLog | None = None) -> None:
+        self._keeper = keeper
         self._admission = admission or Admission()
         self._audit = audit
 
@@ -38,7 +38,7 @@ class Reception:
         conn.config["credentials"] = principal
         conn.calls.open_visit = lambda task: self._open(caller, task)
         conn.calls.close_visit = self._close
-        conn.on_lost.append(lambda conn: self._custody.lost(caller, conn.lost_why))
+        conn.on_lost.append(lambda conn: self._keeper.client_lost(caller, conn.lost_why))
 
     def _open(self, caller: Caller, task: Task) -> Visit:
         station = task.lane.station if task.lane is not None else None
@@ -49,7 +49,7 @@ class Reception:
             return
         station = visit.station
         if visit.number:
-            self._custody.leave(visit.number)
+            self._keeper.custody.leave(visit.number)
         station.came_back(visit)
         if self._audit is not None and (visit.access is not Access.READ or isinstance(error, AccessDenied)):
             self._write(self._audit, visit, error)

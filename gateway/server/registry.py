@@ -29,7 +29,8 @@ class GatewayService(ObservedService, LeasedService, Service):
 
     `devices` are what is served, by name; each gets a lane, so that it is never entered twice at a time, whoever calls.
     The devices of `hosts` are reached as `conn.root.bench2.dmm1`, or `conn.root.device("bench2.dmm1")`.
-    `commons` are the common config keys of the devices. `keeper` watches over them: it has to be started and closed.
+    `commons` are the common config keys of the devices. `as_host`: leases are the matter of the gateway at the other
+    end of the line. `keeper` watches over them: it has to be started and closed.
     Raises ConfigError for a name that the service needs itself, or that is there twice, and for what does not fit.
     """
 
@@ -39,6 +40,8 @@ class GatewayService(ObservedService, LeasedService, Service):
         limits: Limits | None = None,
         hosts: Iterable[Host] = (),
         commons: Mapping[str, DeviceCommon] | None = None,
+        *,
+        as_host: bool = False,
     ) -> None:
         self._pending = (limits or DEFAULT_LIMITS).pending_calls
         self._devices = dict(devices)
@@ -49,8 +52,10 @@ class GatewayService(ObservedService, LeasedService, Service):
         for name, device in self._devices.items():
             self._check_name(name, taken=False)
             device.gateway_lane = Lane(name, self._pending)
-        self.keeper = Keeper(self._devices, commons)
+        self.keeper = Keeper(self._devices, commons, as_host=as_host)
         self._custody = self.keeper.custody
+        for host in self._hosts.values():
+            host.on_known = self._keep_bridged
         self.observe_by(self.keeper.observers, self._admit_reading)
         self._show()
 
@@ -79,13 +84,19 @@ class GatewayService(ObservedService, LeasedService, Service):
     def add_host(self, host: Host) -> None:
         """Serve the devices of one more host. Raises ConfigError for a name that is taken."""
         self._check_name(host.name)
+        host.on_known = self._keep_bridged
         self._hosts[host.name] = host
         self._show()
 
     def remove_host(self, name: str) -> None:
-        """Serve the devices of a host no more. It has to be closed."""
-        del self._hosts[name]
+        """Serve the devices of a host no more, and let go of it. Who has a reference to one gets DeviceUnavailable."""
+        host = self._hosts.pop(name)
         self._show()
+        for device in list(host.devices.values()):
+            self.keeper.withdraw(device.name, "its host was taken out of the config")
+        host.close()
+        for device in list(host.devices.values()):
+            self.keeper.forget(device.name)
 
     def _check_name(self, name: str, *, taken: bool = True) -> None:
         if name.startswith(("_", EXPOSED_PREFIX)) or hasattr(type(self), name):
@@ -193,6 +204,11 @@ class GatewayService(ObservedService, LeasedService, Service):
         if isinstance(visit, RootVisit):
             require(visit.caller.principal, device, row.access)
 
+    def _keep_bridged(self, device: BridgedDevice) -> None:
+        common = DeviceCommon(lease=device.summary.needs_lease)
+        station = self.keeper.look_after(device.name, device, common)
+        station.at_host = True
+
     def _bridged(self) -> dict[str, BridgedDevice]:
         return {device.name: device for host in list(self._hosts.values()) for device in host.devices.values()}
 
@@ -239,6 +255,9 @@ def _bridged_summary(device: BridgedDevice) -> dict[str, Any]:
         "name": device.name,
         "driver": device.summary.driver,
         "doc": device.summary.doc,
+        **_kept(device.gateway_lane.station),
+        "owner": device.summary.owner or None,
+        "notes": device.summary.notes or None,
         "state": AWAY if absence else device.summary.state,
         "waiting": device.gateway_lane.waiting + device.summary.waiting,
         "host": device.host.name,

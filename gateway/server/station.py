@@ -131,6 +131,10 @@ class Station:
         """Each says why nothing may be controlled now, whatever the device: the emergency stop, a full disk."""
         self.absence: tuple[str, datetime] | None = None
         """Why the device can't be used, and since when."""
+        self.at_host = False
+        """The device is an instrument host's, reached over a line."""
+        self.controller = 0
+        """The key of who controlled something last."""
         self.active = False
         """Something was controlled since it was last made safe."""
         self.visit: DeviceVisit | None = None
@@ -331,6 +335,7 @@ class DeviceVisit(Visit):
             station.check_values(operation, exposure.name, args, kwargs)
         if station.interlock is not None:
             station.check_interlock()
+        station.controller = self.caller.key
         station.active = True
 
     def transaction(self) -> Transaction:

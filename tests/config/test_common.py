@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway import config
 from gateway.config import DeviceCommon, Match
@@ -128,3 +130,21 @@ def test_a_device_with_a_matcher_needs_no_port() -> None:
     section = parsed("match = {path = '1-1.2'}\n")
     assert config.option_problems(section, PowerSupplyOptions) == []
     assert config.driver_options(config.with_port(section, "/dev/ttyUSB3"), PowerSupplyOptions).port == "/dev/ttyUSB3"
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+).filter(lambda value: value is not None)
+
+
+@given(st.dictionaries(st.sampled_from([*sorted(config.COMMON_KEYS), "port"]), VALUES, max_size=6))
+def test_whatever_a_table_holds_is_a_section_or_mistakes_of_one_line(table: dict[str, object]) -> None:
+    try:
+        made = config.from_tables({"psu1": {"driver": "x", **table}}, origin="here")
+    except ConfigError as problem:
+        assert str(problem).startswith("here: [devices.psu1] ")
+        assert "\n" not in str(problem)
+    else:
+        assert made.devices[0].options.keys() <= {"port"}

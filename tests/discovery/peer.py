@@ -95,9 +95,10 @@ def records(wanted: dict[str, Any]) -> None:
     """Register services with any TXT bytes, without asking whether their names are free."""
     mdns = Zeroconf(interfaces=[wanted.get("interface", "127.0.0.1")])
     for index, service in enumerate(wanted["services"]):
+        kind = service.get("type", SERVICE_TYPE)
         info = ServiceInfo(
-            SERVICE_TYPE,
-            f"{service['name']}.{SERVICE_TYPE}",
+            kind,
+            f"{service['name']}.{kind}",
             port=service.get("port", 18871),
             properties=bytes.fromhex(service["txt"]),
             server=service.get("server", f"peer{index}.local."),

@@ -64,7 +64,7 @@ def test_every_folder_with_python_in_it_is_a_package_and_so_is_in_the_wheel(pack
 
 def test_the_packages_import_nothing_that_is_not_declared() -> None:
     declared = [*PROJECT["dependencies"]]
-    for extra in ("numpy", "hil"):
+    for extra in ("numpy", "gpio", "hil"):
         declared += PROJECT["optional-dependencies"][extra]
     allowed = {requirement_name(requirement) for requirement in declared}
     providers = packages_distributions()

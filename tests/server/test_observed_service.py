@@ -18,7 +18,6 @@ from gateway.errors import AccessDenied, Busy, DeviceUnavailable, GatewayError, 
 from gateway.limits import Limits
 from gateway.server.observed_service import ObservedService
 from gateway.server.observing import Bounds
-from gateway.server.registry import GatewayService
 from gateway.service.reading import Reading
 from tests.server.observed import PATIENCE_S, Meter, Root, client
 
@@ -209,10 +208,10 @@ def test_a_period_that_no_instrument_could_bear_is_refused(conn: gateway.Connect
 
 
 def test_a_gateway_without_observers_says_so() -> None:
-    class Bare(ObservedService, GatewayService):
+    class Bare(ObservedService, gateway.Service):
         """Mixed in, and given nothing."""
 
-    with gateway.Server(Bare({}), "tcp://127.0.0.1:0", strict=True) as server, gateway.connect(server.url) as conn:
+    with gateway.Server(Bare, "tcp://127.0.0.1:0", strict=True) as server, gateway.connect(server.url) as conn:
         with pytest.raises(GatewayError, match="no observers"):
             _ = conn.root.observers
 

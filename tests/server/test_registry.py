@@ -88,6 +88,15 @@ def test_each_device_is_a_property_of_the_table(service: GatewayService) -> None
         "describe",
         "get_service_name",
         "get_service_aliases",
+        "lease",
+        "join_lease",
+        "lease_status",
+        "revoke_lease",
+        "observers",
+        "estop",
+        "estop_reset",
+        "estop_state",
+        "test_safe",
         "psu1",
         "psu2",
         "bare",
@@ -115,6 +124,13 @@ def test_a_description_of_all_is_a_line_of_each(service: GatewayService) -> None
         "doc": "A power supply.",
         "state": "open",
         "waiting": 0,
+        "identity": None,
+        "owner": None,
+        "notes": None,
+        "safe_state": None,
+        "needs_lease": False,
+        "lease": None,
+        "made_safe": None,
     }
     assert (described["bare"]["doc"], described["bare"]["state"]) == ("", "open")
 
@@ -158,16 +174,7 @@ def test_over_the_wire_a_device_is_reached_by_either_way(root: Any) -> None:
     assert root.psu1 == root.device("psu1")
     assert root.psu1 != root.psu2
     assert root.bare.x == 1
-    assert set(dir(root)) == {
-        "names",
-        "device",
-        "describe",
-        "get_service_name",
-        "get_service_aliases",
-        "psu1",
-        "psu2",
-        "bare",
-    }
+    assert {"names", "device", "describe", "lease", "observers", "psu1", "psu2", "bare"} < set(dir(root))
 
 
 def test_over_the_wire_an_unknown_device_says_what_there_is(root: Any) -> None:
