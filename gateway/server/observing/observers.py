@@ -46,18 +46,19 @@ class Observers:
         self._thread: Thread | None = None
         self._sleeps_until = -inf
         self._closed = False
-        self._kept: frozenset[Key] = frozenset()
+        self.kept: Mapping[Key, float] = {}
+        """What is polled whoever asks."""
         self.keep(cache or {})
 
     def keep(self, cache: Mapping[Key, float]) -> None:
         """Poll this whoever asks, and nothing else for that reason."""
         with self._lock:
             now = monotonic()
-            for key in self._kept - cache.keys():
+            for key in self.kept.keys() - cache.keys():
                 self._board.keep(key, inf, now)
             for key, period_s in cache.items():
                 self._board.keep(key, period_s, now)
-            self._kept = frozenset(cache)
+            self.kept = dict(cache)
             self._hurry()
 
     @property
