@@ -23,28 +23,37 @@ from threading import Thread
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
+import msgspec
+
 from gateway import config as configuration
 from gateway.channels import Channel, listen, parse_url
 from gateway.config import (
     Config,
     DeviceSection,
     Examined,
+    GatewaySection,
     driver_options,
     nearest,
     nearest_word,
     option_clashes,
     option_problems,
 )
+from gateway.config.changes import Changes, DeviceChange, difference
+from gateway.config.common import DeviceCommon
 from gateway.config.listening import listen_problem
 from gateway.config.members import member_problems
+from gateway.config.sections import AUDIT_OFF
 from gateway.discovery import Advertisement, Advertiser, addresses_for, interfaces_for, stable_id
-from gateway.errors import ConfigError, GatewayError, NotFound
+from gateway.discovery.identity import state_path
+from gateway.errors import Busy, ConfigError, GatewayError, NotFound
 from gateway.identity.clients import Clients
 from gateway.plugged import PluggedDevices
 from gateway.server import Server
 from gateway.server.admission import Admission
 from gateway.server.audit import AuditLog
 from gateway.server.bridge import Host
+from gateway.server.errand import Errand
+from gateway.server.interlock import Interlock
 from gateway.server.reception import Reception
 from gateway.server.registry import GatewayService
 from gateway.server.safety import Outcome
@@ -55,12 +64,14 @@ from gateway.sync.lane import Lane
 DRIVERS: Final = "gateway.drivers"
 BENCHES: Final = "gateway.benches"
 DISTRIBUTION: Final = "instrument-gateway"
+AUDIT_FILE: Final = "audit.jsonl"
 LAST_CALL_S: Final = 1.0
 """A call that still runs when the gateway ends has so long to come to its end."""
 SAFE_AT_START_S: Final = 5.0
 CLOSE_S: Final = 15.0
 """A driver that has not let go of its device by then is left behind."""
 
+_CHANGED: Final = "its config was changed"
 _DRIVER_PARTS: Final = ("Options", "open", "close", "make_safe", "identify", "state")
 
 log = logging.getLogger("gateway.app")
@@ -272,6 +283,8 @@ class Gateway:
         self._server: Server | None = None
         self._advertiser: Advertiser | None = None
         self._not_advertised = "not advertised: not started"
+        self.why = "the gateway starts"
+        """Why devices are made safe at the start."""
 
     def _stop_unless(self, condition: str) -> None:
         try:
@@ -332,9 +345,9 @@ class Gateway:
         _open(device)
         if not device.problem:
             with suppress(GatewayError):  # it goes on, and is reported
-                self.keeper.safety.secure_now(station, "the gateway starts", SAFE_AT_START_S)
+                self.keeper.safety.secure_now(station, self.why, SAFE_AT_START_S)
         else:
-            self.keeper.safety.owe(station, "the gateway starts", device.problem)
+            self.keeper.safety.owe(station, self.why, device.problem)
 
     def start(self) -> None:
         """Open the devices, serve them, advertise. Raises what listening raises; then everything is closed again."""
@@ -383,19 +396,152 @@ class Gateway:
         for thread in leaving:
             thread.join()
 
-    def _close(self, device: ServedDevice) -> None:
+    def _close(self, device: ServedDevice, why: str = "the gateway ends") -> None:
         """Make a device safe and let go of it."""
         station = self.keeper.stations[device.name]
         if station.safe_state and device.state == "open" and hasattr(device.instrument, "let_go"):
             _let_call_end(device.instrument)
             report = None
             with suppress(GatewayError):  # its driver hangs
-                report = self.keeper.safety.secure_now(station, "the gateway ends", CLOSE_S)
+                report = self.keeper.safety.secure_now(station, why, CLOSE_S)
             device.instrument.let_go()
             failed = report is None or report.outcome is Outcome.FAILED
             device.left = Left.UNSAFE if failed else Left.SAFE
         else:
             _close(device)
+
+    # -- another config ---------------------------------------------------------------------------------------------
+
+    def reload(self, config: Config) -> Changes:
+        """Serve what `config` says, without touching what it says as before. What changed, and what takes a restart.
+
+        Raises GatewayError for what can't be served; then nothing has changed. Devices that are taken out, and those
+        whose options differ, are made safe, and who had them loses the lease.
+        """
+        changes = difference(self.config, config)
+        again = [change.new for change in changes.changed if _reopens(change)]
+        made = {device.name: device for device in self._checked(config, changes, again)}
+        moved = [new for _, new in changes.hosts_changed]
+        hosts = [Host(section.name, section.url, config.limits) for section in (*changes.hosts_added, *moved)]
+        # From here on nothing is refused any more.
+        served = {device.name: device for device in self.devices}
+        other = {name for name in made.keys() & served.keys() if not _are_alike(made[name], served[name])}
+        self._take_out([served[name] for name in (*(section.name for section in changes.removed), *other)])
+        self._take_out_hosts([*(section.name for section in changes.hosts_removed), *(host.name for host in hosts)])
+        sections = {section.name: section for section in config.devices}
+        for name, device in made.items():
+            if name not in served or name in other:
+                self.service.add_device(name, device.instrument, sections[name].common)
+                served[name] = device
+        for host in hosts:
+            self.service.add_host(host)
+            host.start()
+        self.hosts = (*self.hosts, *hosts)
+        self.devices = tuple(served[name] for name in sections)
+        for name in made:
+            self.keeper.withdraw(name, _CHANGED)
+        if self._plugged is not None:
+            instruments = {device.name: device.instrument for device in self.devices}
+            self._plugged.replace(config, instruments, apart_from=made.keys())
+
+        def work(device: ServedDevice) -> None:
+            if device.name in made:
+                self._open_anew(device, sections[device.name], is_new=device is made[device.name])
+            else:
+                self._follow(device.name, sections[device.name].common)
+
+        for change in changes.changed:
+            if change.only_for_people:
+                self.keeper.follow(change.name, change.new.common)
+        names = [change.name for change in changes.changed if not change.only_for_people and change.name not in made]
+        for device in _side_by_side(work, [served[name] for name in (*made, *names)], CLOSE_S):
+            log.error("%s: its driver hangs for %g s now; its new config holds when that ends", device.name, CLOSE_S)
+        self.keeper.poll()
+        self.config = config
+        if self._advertiser is not None:
+            self._advertiser.update(devices=len(self.devices))
+        return changes
+
+    def _checked(self, config: Config, changes: Changes, again: list[DeviceSection]) -> list[ServedDevice]:
+        """The devices that `changes` adds, and those to be opened anew. Raises for all that can't be served."""
+        _check_listen(config)
+        _check_listen(msgspec.structs.replace(config, gateway=self.config.gateway))
+        self._check_stop_input(config)
+        sections = [*changes.added, *again]
+        if self._plugged is not None:
+            self._plugged.prepare(config)
+            sections = [self._plugged.placed(section) for section in sections]
+        made = make_devices(sections)
+        for section, device in zip(sections, made, strict=True):
+            self.service.check_device(section.name, device.instrument, section.common)
+        for change in changes.changed:
+            if change.new not in again:
+                self.keeper.check_fit(change.name, change.new.common)
+        return made
+
+    def _check_stop_input(self, config: Config) -> None:
+        condition = self.config.gateway.estop_unless
+        names = {section.name for section in config.devices}
+        for device, prop in () if condition is None else Interlock(condition).readings:
+            if device not in names and "." not in device:
+                what = f"the emergency stop depends on {device}.{prop}: {device} can be taken out by a restart only"
+                raise config.source.error(("devices",), what)
+
+    def _take_out(self, devices: list[ServedDevice]) -> None:
+        """Make devices safe, let go of them, and serve them no more."""
+        why = "it was taken out of the config"
+        for device in devices:
+            self.keeper.withdraw(device.name, why)
+        for device in _side_by_side(lambda each: self._close(each, why), devices, CLOSE_S):
+            log.error("%s may not be in its safe state: its driver hangs for %g s now", device.name, CLOSE_S)
+        for device in devices:
+            self.service.remove_device(device.name)
+
+    def _take_out_hosts(self, names: list[str]) -> None:
+        leaving = [host for host in self.hosts if host.name in names]
+        for host in leaving:
+            self.service.remove_host(host.name)
+        self.hosts = tuple(host for host in self.hosts if host not in leaving)
+
+    def _open_anew(self, device: ServedDevice, section: DeviceSection, *, is_new: bool) -> None:
+        """Open a device as its config says now, and make it safe. It was withdrawn. Its object stays the same: clients
+        have it.
+        """
+        station = self.keeper.stations[device.name]
+        if not is_new:
+            self._close(device, _CHANGED)
+
+        def open_it() -> None:
+            if not is_new:
+                instrument: Any = device.instrument
+                instrument.close()  # it is closed, unless it was plugged in just now
+                placed = section if self._plugged is None else self._plugged.placed(section)
+                instrument.__init__(section.name, driver_options(placed, type(instrument).Options))
+                self.keeper.follow(section.name, section.common)
+            device.left, device.problem, device.identity = Left.RUNNING, "", ""
+            if section.common.disabled is not None:
+                device.problem = f"disabled: {section.common.disabled}"
+            elif missing := self._plugged is not None and self._plugged.absence(device.name):
+                device.problem = f"missing: {missing[0]}"
+            else:
+                _open(device)
+
+        errand = Errand(station.lane, open_it)
+        errand.start_first()
+        try:
+            errand.result(CLOSE_S)
+            if not device.problem:
+                self.keeper.safety.secure_now(station, _CHANGED, SAFE_AT_START_S)
+        except Exception as problem:  # noqa: BLE001 - whatever a driver raises, the others go on
+            log.error("%s can't be used as its config says now: %s", device.name, _reason(problem))
+        station.absence = self._plugged.absence(device.name) if self._plugged is not None else None
+
+    def _follow(self, name: str, common: DeviceCommon) -> None:
+        """Keep a device as its config says now. It stays open, and is made safe."""
+        self.keeper.follow(name, common)
+        if not self.keeper.custody.take_away(name, _CHANGED):
+            with suppress(Busy):
+                self.keeper.safety.secure_now(self.keeper.stations[name], _CHANGED, SAFE_AT_START_S)
 
     def __enter__(self) -> Self:
         self.start()
@@ -446,15 +592,55 @@ def build(config: Config, audit: AuditLog | None = None, *, as_host: bool = Fals
     Raises ConfigError, with file and line, for an unknown driver, an option that the driver does not take, common keys
     that do not fit the device, and an address at which nobody should listen without proof of who comes.
     """
+    _check_listen(config)
+    plugged = PluggedDevices(config)
+    devices = make_devices(plugged.placed(section) for section in config.devices)
+    return Gateway(config, devices, audit, as_host=as_host, plugged=plugged)
+
+
+def make_devices(sections: Iterable[DeviceSection]) -> list[ServedDevice]:
+    """A device of each section, not opened. Raises ConfigError for a driver or an option that is wrong."""
+    chosen = list(sections)
+    drivers = load_drivers(chosen)
+    return [_device(section, drivers[section.name]) for section in chosen]
+
+
+def audit_path(section: GatewaySection) -> Path | None:
+    """Where a gateway keeps its audit log; None where it has none."""
+    if section.audit == AUDIT_OFF:
+        return None
+    return Path(section.audit) if section.audit else state_path().with_name(AUDIT_FILE)
+
+
+def open_audit(section: GatewaySection) -> AuditLog | None:
+    """The audit log for `build`; None where the config wants none. What is wrong with it is logged."""
+    path = audit_path(section)
+    if path is None:
+        return None
+    audit = AuditLog(path)
+    for strange in audit.found:
+        log.warning("the audit log %s: %s", path, strange)
+    if audit.problem:
+        log.error("%s", audit.problem)
+    return audit
+
+
+def _check_listen(config: Config) -> None:
     section = config.gateway
     hazardous = [device.name for device in config.devices if device.common.hazardous]
     problem = listen_problem(section.listen, insecure_lan=section.insecure_lan, hazardous=hazardous)
     if problem:
         raise config.source.error(("gateway", "listen"), problem)
-    drivers = load_drivers(config.devices)
-    plugged = PluggedDevices(config)
-    devices = [_device(plugged.placed(device), drivers[device.name]) for device in config.devices]
-    return Gateway(config, devices, audit, as_host=as_host, plugged=plugged)
+
+
+def _are_alike(one: ServedDevice, other: ServedDevice) -> bool:
+    """Whether both are driven by the same class."""
+    return type(one.instrument) is type(other.instrument)
+
+
+def _reopens(change: DeviceChange) -> bool:
+    """Whether the device has to be opened anew, or not to be opened any more."""
+    return change.reopens or "disabled" in change.keys
 
 
 def _admission(listen_url: str) -> Admission:

@@ -8,7 +8,7 @@ device is plugged in, so the same object goes on working.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -50,22 +50,39 @@ class PluggedDevices:
         if self._plugs is None:
             return
         self._plugs.start()
-        for name, presence in self._plugs.presences.items():
+        for name in self._plugs.presences:
             station = keeper.stations.get(name)
-            if station is not None and presence.state is not Plugged.PRESENT:
-                station.absence = presence.reason, datetime.fromtimestamp(presence.since, UTC)
-                _log.warning("%s is missing: %s", name, presence.reason)
+            if station is not None:
+                station.absence = self.absence(name)
+                if station.absence is not None:
+                    _log.warning("%s is missing: %s", name, station.absence[0])
+
+    def absence(self, name: str) -> tuple[str, datetime] | None:
+        """Why a device is not there, and since when; None for one that is, or that has no place on this machine."""
+        presence = self._plugs.presence(name) if self._plugs is not None else None
+        if presence is None or presence.state is Plugged.PRESENT:
+            return None
+        return presence.reason, datetime.fromtimestamp(presence.since, UTC)
 
     def stop(self) -> None:
         """Watch no more. Idempotent."""
         if self._plugs is not None:
             self._plugs.stop()
 
-    def replace(self, config: Config) -> None:
-        """Go on with another config's devices."""
+    def prepare(self, config: Config) -> None:
+        """Be able to say where the devices of another config will be. Raises ConfigError as at first."""
+        if self._plugs is None and entries_of(config):
+            self._plugs = HotPlug((), self._happened)
+            if self._keeper is not None:
+                self._plugs.start()
+
+    def replace(self, config: Config, instruments: Mapping[str, Any], *, apart_from: Collection[str] = ()) -> None:
+        """Go on with the devices of another config. `apart_from`: somebody else opens these, and asks for `absence`."""
+        self._instruments = instruments
         if self._plugs is not None:
             for event in self._plugs.replace(entries_of(config)):
-                self._happened(event)
+                if event.name not in apart_from:
+                    self._happened(event)
 
     def _happened(self, event: Event) -> None:
         """In the watcher's thread, which must not wait for a device."""

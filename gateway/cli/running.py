@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from rich.logging import RichHandler
 
@@ -18,6 +18,7 @@ from gateway.app import Gateway, Left
 from gateway.cli.exits import Exit
 from gateway.cli.screen import Screen
 from gateway.discovery.static import without_password
+from gateway.supervision.terminal import has_terminal
 from gateway.systemd import JournalFormatter, stderr_is_journal
 
 _SIGNALS: Final = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -34,6 +35,7 @@ class Stop:
     def __init__(self) -> None:
         self._event = threading.Event()
         self._signal = 0
+        self._reload = False
         self.interrupts = True
         """Whether the first signal raises KeyboardInterrupt too: for as long as nothing looks at the Stop."""
 
@@ -48,7 +50,7 @@ class Stop:
     @property
     def is_set(self) -> bool:
         """Whether to stop."""
-        return self._event.is_set()
+        return self._signal != 0
 
     @property
     def exit(self) -> Exit:
@@ -56,21 +58,64 @@ class Stop:
         return Exit.INTERRUPTED if self._signal == signal.SIGINT else Exit.OK
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait for a signal; whether one came."""
-        return self._event.wait(timeout_s)
+        """Wait for a signal, or for a reload; whether to stop."""
+        self._event.wait(timeout_s)
+        return self.is_set
+
+    def reload(self, number: int = 0, frame: FrameType | None = None) -> None:
+        """Have the config read again. A signal handler too."""
+        self._reload = True
+        self._event.set()
+
+    def take_reload(self) -> bool:
+        """Whether the config is to be read again: once for each time that was asked for, or for several at once."""
+        if not self._reload:
+            return False
+        self._event.clear()
+        self._reload = False
+        if self._signal:  # it came just now
+            self._event.set()
+        return True
+
+
+class Attendant(Protocol):
+    """Who follows how a gateway runs: its supervisor, or the service manager."""
+
+    def attend(self, stop: Stop) -> None:
+        """The gateway is about to start; `stop` ends it."""
+
+    def ending(self) -> None:
+        """It begins to end."""
 
 
 @contextmanager
-def stop_signals() -> Iterator[Stop]:
-    """SIGINT, SIGTERM and SIGHUP set the `Stop` instead of ending the process."""
+def stop_signals(*, reloads: bool = False) -> Iterator[Stop]:
+    """SIGINT, SIGTERM and SIGHUP set the `Stop` instead of ending the process.
+
+    With `reloads` SIGHUP asks for the config to be read again, unless it is ignored already.
+    """
     stop = Stop()
     numbers = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
-    previous = {number: signal.signal(number, stop) for number in numbers}
+    handlers: dict[int, Any] = dict.fromkeys(numbers, stop)
+    if reloads and hasattr(signal, "SIGHUP"):
+        ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        handlers[signal.SIGHUP] = signal.SIG_IGN if ignored else _hung_up_or(stop)
+    previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield stop
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _hung_up_or(stop: Stop) -> Callable[[int, FrameType | None], None]:
+    """SIGHUP asks for a reload, but comes also when the terminal is closed, and then it ends the gateway."""
+    had_terminal = has_terminal()
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        (stop if had_terminal and not has_terminal() else stop.reload)(number, frame)
+
+    return handler
 
 
 def log_to_stderr(screen: Screen, level: str) -> None:
@@ -91,14 +136,21 @@ def log_to_stderr(screen: Screen, level: str) -> None:
 
 
 def run(
-    screen: Screen, gateway: Gateway, body: Callable[[Stop], None], start: Callable[[], object] | None = None
+    screen: Screen,
+    gateway: Gateway,
+    body: Callable[[Stop], None],
+    start: Callable[[], object] | None = None,
+    attendant: Attendant | None = None,
 ) -> Exit:
     """Start the gateway (with `start` in place of its own), run `body`, close the gateway. The exit code.
 
-    Signals end the start at once; `body` has to look at its `Stop`, or to set `interrupts` where it does not.
+    Signals end the start at once; `body` has to look at its `Stop`, or to set `interrupts` where it does not. With an
+    attendant SIGHUP asks for a reload, for which `body` has to look too.
     """
-    with stop_signals() as stop:
+    with stop_signals(reloads=attendant is not None) as stop:
         try:
+            if attendant is not None:
+                attendant.attend(stop)
             with screen.busy("opening the devices"):
                 (start or gateway.start)()
             stop.interrupts = False
@@ -108,6 +160,8 @@ def run(
                 raise
         finally:
             stop.interrupts = False
+            if attendant is not None:
+                attendant.ending()
             gateway.close()
         return farewell(screen, gateway, stop)
 

@@ -40,7 +40,7 @@ from gateway.config.changes import Changes, DeviceChange, difference
 from gateway.config.common import COMMON_KEYS, DeviceCommon, Match, option_clashes, read_common
 from gateway.config.convert import Table, as_found, converted, nearest, nearest_word, unknown_keys
 from gateway.config.files import MAX_FILE, config_files, read_file
-from gateway.config.sections import DEFAULT_LISTEN, Config, DeviceSection, GatewaySection, HostSection
+from gateway.config.sections import AUDIT_OFF, DEFAULT_LISTEN, Config, DeviceSection, GatewaySection, HostSection
 from gateway.config.source import KeyPath, Source, read_tables
 from gateway.errors import ConfigError
 from gateway.limits import Limits
@@ -317,6 +317,10 @@ def _gateway_problems(section: GatewaySection, source: Source) -> Iterator[Confi
         yield source.error(("gateway", "name"), f"'name' has blanks at its ends; write {section.name.strip()!r}")
     if wrong := _url_problem(section.listen):
         yield source.error(("gateway", "listen"), f"'listen': {wrong}")
+    if section.audit not in ("", AUDIT_OFF) and not os.path.isabs(section.audit):
+        near = f"; did you mean {AUDIT_OFF!r}?" if section.audit.lower() in _MEANT_OFF else ""
+        what = f"'audit' must be the whole path of a file, or {AUDIT_OFF!r}, not {section.audit[:80]!r}{near}"
+        yield source.error(("gateway", "audit"), what)
     for address in section.interfaces:
         try:
             ipaddress.ip_address(address)
@@ -324,6 +328,9 @@ def _gateway_problems(section: GatewaySection, source: Source) -> Iterator[Confi
             yield source.error(
                 ("gateway", "interfaces"), f"'interfaces' has {address[:80]!r}, which is no IP address of an interface"
             )
+
+
+_MEANT_OFF: Final = frozenset({"no", "none", "false", "of", "off"})
 
 
 def _url_problem(url: str) -> str:

@@ -13,6 +13,7 @@ from gateway.config.source import KeyPath, Source
 from gateway.limits import Limits
 
 DEFAULT_LISTEN: Final = "tcp://127.0.0.1:18871"
+AUDIT_OFF: Final = "off"
 
 
 class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -30,6 +31,8 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     interfaces: tuple[str, ...] = ()
     """Addresses of the interfaces to advertise on; empty: those that `listen` is bound to."""
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
+    audit: str = ""
+    """The file of the audit log, an absolute path; empty: beside the gateway's id; `off`: there is none."""
 
 
 class DeviceSection(msgspec.Struct, frozen=True, kw_only=True):

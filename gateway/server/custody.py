@@ -96,6 +96,20 @@ class Custody:
         self._stations[station.name] = station
         station.custodian = self
 
+    def take_away(self, device: str, why: str) -> bool:
+        """End the lease of a device, if somebody has it; whether that was so. The device is made safe then."""
+        with self._lock:
+            if self._table.lease_of(device) is None:
+                return False
+            self._table.revoke(device, "the gateway", why, monotonic())
+            self._act()
+            return True
+
+    def forget(self, device: str) -> None:
+        """The device is gone for good."""
+        with self._lock:
+            self._stations.pop(device, None)
+
     # -- for stations -----------------------------------------------------------------------------------------------
 
     def enter(self, device: str, key: int) -> Lease:
@@ -301,7 +315,8 @@ class Custody:
         held = [lease for lease in self._table.leases() if lease.holder.key == caller.key]
         if not held:
             return None
-        wanted = [self._stations[name].common.heartbeat_s for lease in held for name in lease.devices]
+        names = [name for lease in held for name in lease.devices if name in self._stations]
+        wanted = [self._stations[name].common.heartbeat_s for name in names]
         return min([SILENT_S, *(seconds for seconds in wanted if seconds is not None)])
 
     # -- what happened ----------------------------------------------------------------------------------------------

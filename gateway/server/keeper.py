@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from threading import Event, Thread
 from time import monotonic, time
 from typing import Any, Final
@@ -58,15 +59,12 @@ class Keeper:
         self.safety = Safety()
         self.custody = Custody(self.safety)
         self.stations: dict[str, Station] = {}
+        self.each_tick: list[Callable[[float], None]] = []
+        """Called by the keeper's own thread with the time of `monotonic`: as long as they are, it looks around."""
         commons = commons or {}
         for name, device in devices.items():
             self.look_after(name, device, commons.get(name, DeviceCommon()))
-        polls = {(name, prop): seconds for name, common in commons.items() for prop, seconds in common.cache.items()}
-        for name, prop in polls:
-            self.row(name, prop)
-        self.observers = Observers(self.read, polls)
-        for station in self.stations.values():
-            station.read = self._read_fresh
+        self.observers = Observers(self.read, self._polls())
         self._stop_unless: Interlock | None = None
         self._interlocks_at = 0.0
         self._looking: set[str] = set()
@@ -74,14 +72,61 @@ class Keeper:
         self._thread: Thread | None = None
 
     def look_after(self, name: str, device: Any, common: DeviceCommon) -> Station:
-        """Keep one more device. Raises ConfigError for a config that does not fit it."""
+        """Keep one more device. Raises ConfigError for a config that does not fit it; then it is not kept."""
         station = Station(name, device, common)
+        station.read = self._read_fresh
+        _check_polls(station)
         station.refusals.append(self._refusal)
         self.stations[name] = station
         self.safety.look_after(station)
         if not self._as_host:
             self.custody.look_after(station)
         return station
+
+    def check_fit(self, name: str, common: DeviceCommon) -> None:
+        """Raises what `follow` raises, and changes nothing."""
+        self._as_by(name, common)
+
+    def follow(self, name: str, common: DeviceCommon) -> None:
+        """Keep a device as its config says now. Raises GatewayError for a config that does not fit it."""
+        self.stations[name].follow(self._as_by(name, common))
+
+    def _as_by(self, name: str, common: DeviceCommon) -> Station:
+        station = self.stations[name]
+        try:
+            other = Station(name, station.device, common)
+        finally:
+            station.lane.station = station
+        _check_polls(other)
+        return other
+
+    def withdraw(self, name: str, why: str) -> None:
+        """From now on the device can't be used, by nobody, and who had it loses it: see `forget` and `give_back`."""
+        station = self.stations.get(name)
+        if station is not None:
+            station.absence = why, datetime.now(UTC)
+            self.custody.take_away(name, why)
+
+    def give_back(self, name: str) -> None:
+        """The device can be used again."""
+        self.stations[name].absence = None
+
+    def forget(self, name: str) -> None:
+        """Keep a device no more. It was withdrawn, and stays so for whoever still has a reference to it."""
+        self.custody.forget(name)
+        self.safety.forget(name)
+        self.stations.pop(name, None)
+
+    def poll(self) -> None:
+        """Poll what the devices' configs say now. To be called after changes."""
+        self.observers.keep(self._polls())
+
+    def _polls(self) -> dict[tuple[str, str], float]:
+        return {
+            (station.name, prop): seconds
+            for station in self.stations.values()
+            for prop, seconds in station.common.cache.items()
+        }
 
     def client_lost(self, caller: Caller, why: str) -> None:
         """A client is gone: its leases end, and what needs none is made safe if it is a host's."""
@@ -151,12 +196,7 @@ class Keeper:
         station = self.stations.get(device)
         if station is None:
             raise NotFound(f"no device {device!r:.80} here; there are: {', '.join(self.stations) or 'none'}")
-        row = exposure_table(station.device).get(prop)
-        if row is None:
-            raise NotFound(f"{device} has no {prop!r:.80}", device=device, member=prop)
-        if row.kind is not Kind.PROPERTY:
-            raise AccessDenied(f"{device}.{prop} is a method: call it", rule="exposure-table", member=prop)
-        return row
+        return _property(station, prop)
 
     def read(self, device: str, prop: str) -> Reading:
         """A reading, in the device's lane. Raises what reading raises, Busy where it takes long."""
@@ -185,6 +225,8 @@ class Keeper:
 
     def _run(self) -> None:
         while not self._ended.wait(TICK_S):
+            for each in self.each_tick:
+                _safely(each, monotonic())
             _safely(self._look)
 
     def _look(self) -> None:
@@ -236,6 +278,25 @@ def _safely(look: Callable[..., object], *args: Any) -> None:
         look(*args)
     except Exception:
         _log.exception("unexpected error; going on")
+
+
+def _property(station: Station, prop: str) -> Exposure:
+    row = exposure_table(station.device).get(prop)
+    if row is None:
+        raise NotFound(f"{station.name} has no {prop!r:.80}", device=station.name, member=prop)
+    if row.kind is not Kind.PROPERTY:
+        raise AccessDenied(f"{station.name}.{prop} is a method: call it", rule="exposure-table", member=prop)
+    return row
+
+
+def _check_polls(station: Station) -> None:
+    for prop in station.common.cache:
+        _property(station, prop)
+
+
+def check_fit(name: str, device: Any, common: DeviceCommon) -> None:
+    """Raises ConfigError, NotFound or AccessDenied where the common keys do not fit the device, which is not kept."""
+    _check_polls(Station(name, device, common))
 
 
 def identity_of(device: Any) -> str | None:

@@ -13,7 +13,7 @@ from gateway.errors import ConfigError, NotFound
 from gateway.limits import DEFAULT_LIMITS, Limits
 from gateway.server.bridge import AWAY, BridgedDevice, Host
 from gateway.server.described import row_of
-from gateway.server.keeper import Keeper, identity_of
+from gateway.server.keeper import Keeper, check_fit, identity_of
 from gateway.server.lease_service import LeasedService, caller_now
 from gateway.server.observed_service import ObservedService
 from gateway.server.safety import MAX_REASON, reports_of
@@ -46,21 +46,69 @@ class GatewayService(ObservedService, LeasedService, Service):
         *,
         as_host: bool = False,
     ) -> None:
-        pending = (limits or DEFAULT_LIMITS).pending_calls
+        self._pending = (limits or DEFAULT_LIMITS).pending_calls
         self._devices = dict(devices)
-        self._hosts = {host.name: host for host in hosts}
-        for name in (*self._devices, *self._hosts):
-            if name.startswith(("_", EXPOSED_PREFIX)) or hasattr(type(self), name):
-                raise ConfigError(f"the device name {name!r} is the gateway's own; choose another one", device=name)
-            if name in self._devices and name in self._hosts:
-                raise ConfigError(f"{name!r} is the name of a device and of a host; choose another one", device=name)
+        self._hosts: dict[str, Host] = {}
+        for host in hosts:
+            self._check_name(host.name)
+            self._hosts[host.name] = host
         for name, device in self._devices.items():
-            device.gateway_lane = Lane(name, pending)
+            self._check_name(name, taken=False)
+            device.gateway_lane = Lane(name, self._pending)
         self.keeper = Keeper(self._devices, commons, as_host=as_host)
         self._custody = self.keeper.custody
         for host in self._hosts.values():
             host.on_known = self._keep_bridged
         self.observe_by(self.keeper.observers, self._admit_reading)
+        self._show()
+
+    # -- what is served, when the config changes ----------------------------------------------------------------------
+
+    def check_device(self, name: str, device: Any, common: DeviceCommon) -> None:
+        """Raises ConfigError for what does not fit, and touches nothing that is served. `device` is for that only."""
+        self._check_name(name, taken=False)
+        device.gateway_lane = Lane(name, self._pending)
+        check_fit(name, device, common)
+
+    def add_device(self, name: str, device: Any, common: DeviceCommon) -> None:
+        """Serve one more device. Raises ConfigError for a name that is taken, and for what does not fit."""
+        self._check_name(name)
+        device.gateway_lane = Lane(name, self._pending)
+        self.keeper.look_after(name, device, common)
+        self._devices[name] = device
+        self._show()
+
+    def remove_device(self, name: str) -> None:
+        """Serve a device no more; it was withdrawn and closed. Who has a reference to it gets DeviceUnavailable."""
+        del self._devices[name]
+        self._show()
+        self.keeper.forget(name)
+
+    def add_host(self, host: Host) -> None:
+        """Serve the devices of one more host. Raises ConfigError for a name that is taken."""
+        self._check_name(host.name)
+        host.on_known = self._keep_bridged
+        self._hosts[host.name] = host
+        self._show()
+
+    def remove_host(self, name: str) -> None:
+        """Serve the devices of a host no more, and let go of it. Who has a reference to one gets DeviceUnavailable."""
+        host = self._hosts.pop(name)
+        self._show()
+        for device in list(host.devices.values()):
+            self.keeper.withdraw(device.name, "its host was taken out of the config")
+        host.close()
+        for device in list(host.devices.values()):
+            self.keeper.forget(device.name)
+
+    def _check_name(self, name: str, *, taken: bool = True) -> None:
+        if name.startswith(("_", EXPOSED_PREFIX)) or hasattr(type(self), name):
+            raise ConfigError(f"the device name {name!r} is the gateway's own; choose another one", device=name)
+        if name in self._hosts or (taken and name in self._devices):
+            raise ConfigError(f"{name!r} is the name of a device and of a host; choose another one", device=name)
+
+    def _show(self) -> None:
+        """Let clients see what there is now. In one step: they are looking."""
         rows = {name: _row(name, device) for name, device in self._devices.items()}
         rows |= {name: _host_row(host) for name, host in self._hosts.items()}
         self._exposures = MappingProxyType({**type(self).__exposure__, **rows})
@@ -79,7 +127,7 @@ class GatewayService(ObservedService, LeasedService, Service):
     @exposed(access="read")
     def names(self) -> list[str]:
         """The names of all devices, also of those that can't be reached now."""
-        return [*self._devices, *self._bridged()]
+        return [*list(self._devices), *self._bridged()]
 
     @exposed(access="read")
     def device(self, name: str) -> Any:
@@ -104,11 +152,12 @@ class GatewayService(ObservedService, LeasedService, Service):
         belongs to an instrument host has its name as `host`. While that can't be reached, the state is `unavailable`,
         `since` says since when, and `problem` why; a host of which no device is known then stands for itself.
         """
-        for host in self._hosts.values():
+        hosts = list(self._hosts.values())
+        for host in hosts:
             host.refresh()
         if name is None:
-            summaries = {each: _summary(each, device) for each, device in self._devices.items()}
-            summaries |= {host.name: _host_summary(host) for host in self._hosts.values() if not host.devices}
+            summaries = {each: _summary(each, device) for each, device in list(self._devices.items())}
+            summaries |= {host.name: _host_summary(host) for host in hosts if not host.devices}
             return summaries | {each: _bridged_summary(device) for each, device in self._bridged().items()}
         if type(name) is str and name in self._hosts:
             host = self._hosts[name]
@@ -164,7 +213,7 @@ class GatewayService(ObservedService, LeasedService, Service):
         station.at_host = True
 
     def _bridged(self) -> dict[str, BridgedDevice]:
-        return {device.name: device for host in self._hosts.values() for device in host.devices.values()}
+        return {device.name: device for host in list(self._hosts.values()) for device in host.devices.values()}
 
 
 def _summary(name: str, device: Any) -> dict[str, Any]:

@@ -102,6 +102,10 @@ class Safety:
         self._stations[station.name] = station
         station.stop = self.refusal
 
+    def forget(self, name: str) -> None:
+        """The device is gone for good."""
+        self._stations.pop(name, None)
+
     # -- one device -------------------------------------------------------------------------------------------------
 
     def secure(self, station: Station, why: str, *, patience_s: float = 0.0) -> Securing | None:

@@ -180,6 +180,16 @@ class Station:
         self.waits: object = None
         """What will make the device safe, as long as it waits for its turn."""
 
+    def follow(self, other: Station) -> None:
+        """Take over what the config says from the station of the same device under another config."""
+        self.common = other.common
+        self.is_disabled = other.is_disabled
+        self.safe_state = other.safe_state
+        self.needs_lease = other.needs_lease
+        self.deadline_s = other.deadline_s
+        self.interlock = other.interlock
+        self._bounds = other._bounds
+
     # -- what a call may do -----------------------------------------------------------------------------------------
 
     def refuse_absent(self) -> None:

@@ -283,7 +283,7 @@ def test_an_interlock_that_nobody_can_read_refuses(bench: Bench, stack: ExitStac
     other = Bench(stack, Box("box1"), Box("box2"), box1=DeviceCommon(lease=False, allow="box2.level < 1"))
     other.box2.fails = True
     other.keeper.stations["box2"].absence = ("unplugged", datetime.now(UTC))
-    with pytest.raises(Interlocked, match="DeviceUnavailable"):
+    with pytest.raises(Interlocked, match="DeviceMissing"):
         other.connect().root.box1.set_level(0.5)
     assert other.box1.what() == []
 

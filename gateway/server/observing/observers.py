@@ -46,9 +46,19 @@ class Observers:
         self._thread: Thread | None = None
         self._sleeps_until = -inf
         self._closed = False
+        self.kept: Mapping[Key, float] = {}
+        """What is polled whoever asks."""
+        self.keep(cache or {})
+
+    def keep(self, cache: Mapping[Key, float]) -> None:
+        """Poll this whoever asks, and nothing else for that reason."""
         with self._lock:
-            for key, period_s in (cache or {}).items():
-                self._board.keep(key, period_s, monotonic())
+            now = monotonic()
+            for key in self.kept.keys() - cache.keys():
+                self._board.keep(key, inf, now)
+            for key, period_s in cache.items():
+                self._board.keep(key, period_s, now)
+            self.kept = dict(cache)
             self._hurry()
 
     @property
