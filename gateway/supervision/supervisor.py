@@ -35,7 +35,7 @@ from gateway.supervision.machine import (
     Supervision,
     Tell,
 )
-from gateway.supervision.securing import Report, run_securer
+from gateway.supervision.securing import NOTHING, Report, run_securer
 from gateway.supervision.terminal import has_terminal
 from gateway.supervision.tether import Restart, Tether
 from gateway.supervision.words import MAX_WORD, decode, encode
@@ -191,8 +191,10 @@ class Supervisor:
         *lines, self._lines = self._lines.split(b"\n")
         for line in lines:
             report = Report.decode(line)
-            if report is not None:
-                self._reports.append(report)
+            if report is None:
+                continue
+            self._reports.append(report)
+            if report.outcome != NOTHING:
                 level = logging.ERROR if report.outcome == Outcome.FAILED else logging.WARNING
                 detail = f": {report.detail}" if report.detail else ""
                 _log.log(level, "%s: safe state %s in %.2f s%s", report.device, report.outcome, report.took_s, detail)
@@ -212,9 +214,10 @@ class Supervisor:
                 os.close(self._pipe)
                 self._pipe = -1
             unsafe = [report.device for report in self._reports if report.outcome == Outcome.FAILED]
-            told = {report.device for report in self._reports}
-            if code != 0:  # it was killed, or a driver took it along
-                unsafe += [name for name in self._reached if name not in told]
+            if code != 0:
+                told = {report.device for report in self._reports}
+                enabled = [section.name for section in self._settings.devices if section.common.disabled is None]
+                unsafe += [name for name in enabled if name not in told]
             self._machine.secured(unsafe, monotonic())
 
     # -- what is done -----------------------------------------------------------------------------------------------

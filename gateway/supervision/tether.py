@@ -66,11 +66,15 @@ class Tether:
         def tick(now: float) -> None:
             if now - self._pinged_at >= PING_S and self._say("ping"):
                 self._pinged_at = now
-                reached = self._reached | reached_ports(gateway)
-                if reached != self._reached and self._say("reached", ports=reached):
-                    self._reached = reached
+                self._tell_reached(gateway)
 
+        self._tell_reached(gateway)
         gateway.keeper.each_tick.append(tick)
+
+    def _tell_reached(self, gateway: Gateway) -> None:
+        reached = self._reached | reached_ports(gateway)
+        if reached != self._reached and self._say("reached", ports=reached):
+            self._reached = reached
 
     def serving(self, status: str) -> None:
         """It serves."""

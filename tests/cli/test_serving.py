@@ -75,20 +75,21 @@ def test_serve_says_where_it_is_who_can_connect_and_what_it_serves(
         assert "WARNING gateway.app: gone is not available: /dev/ttyNothing" in running.complaints()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130), (signal.SIGHUP, 0)])
+@pytest.mark.parametrize("flags", [[], ["--no-supervise"]], ids=["supervised", "alone"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_however_it_ends_the_devices_are_made_safe(
-    command: Any, instruments: Tables, write: Callable[..., Path], number: int, code: int
+    command: Any, instruments: Tables, write: Callable[..., Path], number: int, code: int, flags: list[str]
 ) -> None:
     config = write({"psu1": instruments["psu1"]}, listen=f"unix://{command.folder}/socket", advertise=False)
-    with command.running("serve", str(config), "--json") as running:
+    with command.running("serve", str(config), "--json", *flags) as running:
         serving = running.document()
         assert serving.keys() == {"name", "url", "local_only", "advertised", "advert_status", "devices"}
         assert serving["devices"][0].keys() == {"name", "driver", "state", "identity", "problem"}
         assert serving["advert_status"] == "not advertised: switched off in the config"
-        with gateway.connect(serving["url"]) as conn:
-            conn.root.psu1.set_voltage(5)
-            conn.root.psu1.set_output(True)
-            assert conn.root.psu1.output is True
+        with gateway.connect(serving["url"]) as conn, conn.lease("psu1") as mine:
+            mine.psu1.set_voltage(5)
+            mine.psu1.set_output(True)
+            assert mine.psu1.output is True
             ended, took_s = running.stop(number)
         assert (ended, running.rest(), running.complaints()) == (code, "", "")
         assert took_s < 3
