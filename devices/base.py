@@ -92,11 +92,12 @@ class Device(Exposable, ABC):
         Raises DeviceUnavailable when the device is closed or can't be reached, DeviceError when it did not obey.
         """
 
-    @exposed(access="read")
+    @exposed(access="control")
     def transaction(self) -> Any:
         """`with device.transaction():` keeps other clients' calls from getting between those in the block.
 
-        It ends after 10 s in any case. Raises Busy while another client is in one.
+        It ends after 10 s in any case; then the end of the block raises CallTimeout. Raises Busy while another client
+        is in one.
         """
         visit = permit.current()
         entered = visit.transaction() if visit is not None else None

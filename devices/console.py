@@ -50,6 +50,8 @@ class SerialConsole(Device):
     """
 
     Options = ConsoleOptions
+    deadline_s = MAX_WAIT_S + 5.0
+    """Longer than a caller may wait."""
     options: ConsoleOptions
     adopted_as = "console"
 
@@ -59,6 +61,7 @@ class SerialConsole(Device):
         self._history = ByteHistory(options.history_bytes)
         self._given = 0
         self._fault = ""
+        self._interrupted: Exception | None = None
         self._changed = threading.Condition()
         self._port_lock = threading.Lock()
         self._stop = threading.Event()
@@ -87,8 +90,10 @@ class SerialConsole(Device):
             raise TypeError(f"{self.name}: a console takes bytes, not {type(data).__name__}; encode text first")
         count_between(f"{self.name}: the length of data", len(data), 0, MAX_WRITE)
         with self._port_lock:
-            self._require_open()
-            self._line.write(data)
+            self._check()
+            for start in range(0, len(data), CHUNK):
+                self._check()
+                self._line.write(data[start : start + CHUNK])
 
     @exposed(access="control")
     def read(self, max_bytes: int = CHUNK, timeout_s: float = 1.0) -> bytes:
@@ -144,6 +149,17 @@ class SerialConsole(Device):
         """
         with self._changed:
             return self._history.since(count_between(f"{self.name}: since", since, 0, self._history.end))
+
+    def interrupt(self, error: Exception) -> None:
+        with self._changed:
+            self._interrupted = error
+            self._changed.notify_all()
+
+    def resume(self) -> None:
+        self._interrupted = None
+
+    def distrust(self) -> None:
+        """Nothing to do: the reader's thread has the port, whatever became of a call."""
 
     def open(self) -> None:
         """As for every device; a port that is not there raises DeviceUnavailable, and is then looked for."""
@@ -218,12 +234,18 @@ class SerialConsole(Device):
         if self._state is State.FAULTY:
             raise DeviceUnavailable(f"{self.name} is waiting for its port: {self._fault}", device=self.name)
 
+    def _check(self) -> None:
+        self._require_open()
+        interrupted = self._interrupted
+        if interrupted is not None:
+            raise interrupted.with_traceback(None)  # it may have been raised before
+
     def _deadline(self, timeout_s: float) -> float:
         return time.monotonic() + number_between(f"{self.name}: timeout_s", timeout_s, 0.0, MAX_WAIT_S, "s")
 
     def _wait(self, deadline: float) -> bool:
         """Wait for more to come. False when the time is over; raises DeviceUnavailable when nothing can come."""
-        self._require_open()
+        self._check()
         remaining_s = deadline - time.monotonic()
         if remaining_s <= 0:
             return False

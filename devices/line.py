@@ -14,6 +14,7 @@ import termios
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from threading import Lock
 from typing import Annotated, Final, Literal
 
 import serial
@@ -64,6 +65,8 @@ class SerialLine:
         self._terminator = terminator
         self._serial: serial.Serial | None = None
         self._wake: tuple[int, int] | None = None
+        self._waking = Lock()
+        """Held to write to the pipe: a number that is closed may be somebody else's the next moment."""
         self._buffer = bytearray()
         self._interrupted: Exception | None = None
 
@@ -98,24 +101,26 @@ class SerialLine:
         except OSError as failed:
             advice = _ADVICE.get(failed.errno or 0, f"{failed}; check that `port` is a serial port that works")
             raise DeviceUnavailable(f"{self.port} can't be opened: {advice}", port=self.port) from failed
-        self._wake = os.pipe()
+        self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._buffer.clear()
 
     def close(self) -> None:
         """Free the port. Idempotent, never raises."""
         port, self._serial = self._serial, None
-        wake, self._wake = self._wake, None
         if port is not None:
             # A port that was unplugged may fail to close; its descriptor is free all the same.
             with suppress(OSError, termios.error):
                 port.close()
-        for descriptor in wake or ():
-            os.close(descriptor)
+        with self._waking:
+            wake, self._wake = self._wake, None
+            for descriptor in wake or ():
+                os.close(descriptor)
 
     def cancel(self) -> None:
         """Make a `read_some` that waits in another thread, or the next one, return at once."""
-        if self._wake is not None:
-            os.write(self._wake[1], b"x")
+        with self._waking, suppress(BlockingIOError):  # a full pipe wakes as well
+            if self._wake is not None:
+                os.write(self._wake[1], b"x")
 
     def interrupt(self, error: Exception) -> None:
         """Make a read or write that waits in another thread raise `error`, and each that begins, until `resume`."""
@@ -125,6 +130,10 @@ class SerialLine:
     def resume(self) -> None:
         """Reads and writes work again."""
         self._interrupted = None
+        # What was meant to wake a call that had ended already would look like silence to the next one.
+        with self._waking, suppress(BlockingIOError):
+            while self._wake is not None and os.read(self._wake[0], CHUNK):
+                pass
 
     def transfer_s(self, count: int) -> float:
         """The time that `count` bytes need on the wire."""
@@ -236,7 +245,8 @@ class SerialLine:
             readable.register(self._wake[0], select.POLLIN)
             ready = {descriptor for descriptor, _ in readable.poll(math.ceil(max(0.0, timeout_s) * 1000))}
             if self._wake[0] in ready:
-                os.read(self._wake[0], CHUNK)
+                with suppress(BlockingIOError):
+                    os.read(self._wake[0], CHUNK)
                 self._check_interrupt()
                 return b""
             return port.read(max_bytes) if ready else b""
@@ -247,8 +257,9 @@ class SerialLine:
         permit.check()
 
     def _check_interrupt(self) -> None:
-        if self._interrupted is not None:
-            raise self._interrupted
+        interrupted = self._interrupted
+        if interrupted is not None:
+            raise interrupted.with_traceback(None)  # it may have been raised before
 
     @contextmanager
     def _port(self) -> Iterator[serial.Serial]:

@@ -15,7 +15,7 @@ from devices import scpi
 from devices.base import Device
 from devices.line import LineOptions, SerialLine
 from devices.message_exchange import MAX_QUEUE, MAX_TEXT, MessageExchange
-from gateway.errors import CallTimeout, DeviceError, DeviceUnavailable, OutcomeUnknown
+from gateway.errors import CallTimeout, DeviceError, DeviceUnavailable, GatewayError, OutcomeUnknown
 from gateway.service.exposure import exposed
 
 DIAGNOSIS_S: Final = 1.0
@@ -149,9 +149,14 @@ class ScpiInstrument(Device):
             self._exchange.tell(*messages)
             try:
                 self._raise_queue(shown)
-            except DeviceUnavailable as lost:
+            except GatewayError as lost:
+                interrupted = bool(lost.facts.get("interrupted"))
+                if not interrupted and not isinstance(lost, DeviceUnavailable):
+                    raise
                 raise OutcomeUnknown(
-                    f"{self.name} may or may not have obeyed {shown}: {lost}", device=self.name
+                    f"{self.name} may or may not have obeyed {shown}: {lost}",
+                    device=self.name,
+                    interrupted=interrupted,
                 ) from lost
 
     def _query(self, message: str, receive: Callable[[], T]) -> T:

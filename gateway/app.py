@@ -45,7 +45,7 @@ from gateway.config.members import member_problems
 from gateway.config.sections import AUDIT_OFF
 from gateway.discovery import Advertisement, Advertiser, addresses_for, interfaces_for, stable_id
 from gateway.discovery.identity import state_path
-from gateway.errors import Busy, ConfigError, GatewayError
+from gateway.errors import Busy, ConfigError, GatewayError, NotFound
 from gateway.identity.clients import Clients
 from gateway.plugged import PluggedDevices
 from gateway.server import Server
@@ -57,7 +57,9 @@ from gateway.server.interlock import Interlock
 from gateway.server.reception import Reception
 from gateway.server.registry import GatewayService
 from gateway.server.safety import Outcome
+from gateway.server.station import Station
 from gateway.sync.connection import Connection
+from gateway.sync.lane import Lane
 
 DRIVERS: Final = "gateway.drivers"
 BENCHES: Final = "gateway.benches"
@@ -202,6 +204,22 @@ def load_drivers(sections: Iterable[DeviceSection]) -> dict[str, Driver]:
     return drivers
 
 
+def closed_station(config: Config, device: str) -> Station:
+    """The device of that name with its rules, made but not opened: nothing is asked of any hardware.
+
+    Raises NotFound, and ConfigError as `build` does.
+    """
+    sections = {section.name: section for section in config.devices}
+    if device not in sections:
+        raise NotFound(f"the config has no device {device!r:.80}; {nearest(device, sections)}", device=device)
+    section = sections[device]
+    if section.common.match is not None:
+        section = configuration.with_port(section, "/dev/matched")
+    instrument: Any = _device(section, load_drivers([section])[device]).instrument
+    instrument.gateway_lane = Lane(device, config.limits.pending_calls)
+    return Station(device, instrument, section.common)
+
+
 def _entry_point(group: str, name: str, what: str) -> Any:
     known = {point.name: point for point in entry_points(group=group)}
     if name not in known:
@@ -326,8 +344,10 @@ class Gateway:
             return
         _open(device)
         if not device.problem:
-            with suppress(Busy):  # it goes on, and is reported
+            with suppress(GatewayError):  # it goes on, and is reported
                 self.keeper.safety.secure_now(station, self.why, SAFE_AT_START_S)
+        else:
+            self.keeper.safety.owe(station, self.why, device.problem)
 
     def start(self) -> None:
         """Open the devices, serve them, advertise. Raises what listening raises; then everything is closed again."""
@@ -381,7 +401,9 @@ class Gateway:
         station = self.keeper.stations[device.name]
         if station.safe_state and device.state == "open" and hasattr(device.instrument, "let_go"):
             _let_call_end(device.instrument)
-            report = self.keeper.safety.secure_now(station, why, CLOSE_S)
+            report = None
+            with suppress(GatewayError):  # its driver hangs
+                report = self.keeper.safety.secure_now(station, why, CLOSE_S)
             device.instrument.let_go()
             failed = report is None or report.outcome is Outcome.FAILED
             device.left = Left.UNSAFE if failed else Left.SAFE

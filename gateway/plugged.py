@@ -54,6 +54,8 @@ class PluggedDevices:
             station = keeper.stations.get(name)
             if station is not None:
                 station.absence = self.absence(name)
+                if station.absence is not None:
+                    _log.warning("%s is missing: %s", name, station.absence[0])
 
     def absence(self, name: str) -> tuple[str, datetime] | None:
         """Why a device is not there, and since when; None for one that is, or that has no place on this machine."""
@@ -89,7 +91,6 @@ class PluggedDevices:
             return
         if isinstance(event, Left):
             station.absence = event.reason, datetime.fromtimestamp(event.at, UTC)
-            station.interrupt("it was unplugged")
             _log.warning("%s is missing: %s", event.name, event.reason)
         else:
             WORKERS.submit(self._welcome, station, event)

@@ -200,9 +200,8 @@ def _bench_devices(path: Path) -> object:
 
 
 def _reach(bench: GatewayProcess, name: str) -> Iterator[Any]:
+    """A device, leased for one test and made safe after it."""
     with bench.connect() as connection:
-        device = connection.root.device(name)
-        try:
-            yield device
-        finally:
-            device.make_safe()
+        with connection.lease(name) as leased:
+            yield leased[name]
+        connection.root.device(name).make_safe()  # and waited for

@@ -34,7 +34,8 @@ def command(ctx: click.Context, screen: Screen, client: bool, name: str, url: st
     A power supply, a multimeter and a board with a console, each a process of its own at the far end of a serial line.
 
     JSON, once it serves: what `gateway serve` prints. With --client, and at the end: the same with "client":
-    {"found_in_s", "url", "power_supply": [...], "readings": [...], "console", "refused": {...}}.
+    {"found_in_s", "url", "power_supply": [...], "readings": [...], "console", "refused": {...}, "left": {"output",
+    "voltage"}}; "left" is how the supply was after its lease.
     """
     log_to_stderr(screen, "warning")
     screen.line("starting three simulated instruments, each at the far end of a serial line of its own", style="dim")
@@ -74,9 +75,10 @@ def _say_what_to_paste(screen: Screen, gateway: Gateway) -> None:
     # By URL where the network carries no multicast.
     where = gateway.name if gateway.advertised else gateway.url
     script = f"import gateway; print(gateway.connect({json.dumps(where)}).root.dmm1.voltage_dc)"
+    command = _program("gateway")
     screen.line()
     screen.line("in another terminal:", style="dim")
-    screen.line(f"  {_program('gateway')} list", style="cyan")
+    screen.line(f"  {command} lease psu1 -- {command} call psu1.set_voltage 3.3", style="cyan")
     screen.line(f"  {_program('python')} -c {shlex.quote(script)}", style="cyan")
     screen.line()
     screen.line("Ctrl-C ends it", style="dim")

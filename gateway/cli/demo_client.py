@@ -40,13 +40,21 @@ class Demonstration:
         found_in_s = round(time.monotonic() - begin, 2)
         self._screen.line(f"   found at {found.shown_url} after {found_in_s:.1f} s, with {found.devices} devices")
         with gateway.connect(found.url) as conn:
+            with conn.lease("psu1") as bench:
+                rows = self._drive_power_supply(bench.psu1)
+                seen: dict[str, Any] = {
+                    "readings": self._read_multimeter(conn.root.dmm1),
+                    "console": self._talk_to_console(conn.root.console1),
+                    "refused": self._be_refused(bench.psu1),
+                }
+            left = self._end_the_lease(conn.root.psu1)
             return {
                 "found_in_s": found_in_s,
                 "url": found.shown_url,
-                "power_supply": self._drive_power_supply(conn.root.psu1),
-                "readings": self._read_multimeter(conn.root.dmm1),
-                "console": self._talk_to_console(conn.root.console1),
-                "refused": self._be_refused(conn.root.psu1),
+                "power_supply": rows,
+                **seen,
+                "refused": {**seen["refused"], **left.pop("refused")},
+                "left": left,
             }
 
     def _find(self) -> FoundGateway:
@@ -66,14 +74,13 @@ class Demonstration:
         return next((each for each in found if each.name == self._name and each.url == self._url), None)
 
     def _drive_power_supply(self, supply: Any) -> list[dict[str, float]]:
-        self._headline("set the power supply, and read back what it measures")
+        self._headline("set the power supply, under a lease of it, and read back what it measures")
         rows: list[dict[str, float]] = []
         supply.set_current(1.0)
         supply.set_output(True)
         for volts in SETPOINTS:
             supply.set_voltage(volts)
             rows.append({"set_V": volts, "measured_V": supply.measured_voltage, "measured_A": supply.measured_current})
-        supply.set_output(False)
         self._screen.table(
             ("set", "measured voltage", "measured current"),
             [
@@ -112,12 +119,21 @@ class Demonstration:
 
     def _be_refused(self, supply: Any) -> dict[str, str]:
         self._headline("ask for what is not allowed")
-        refused = {
+        return {
             "psu1.query('*RST')": self._refusal(lambda: supply.query("*RST")),
             "psu1.set_voltage(99)": self._refusal(lambda: supply.set_voltage(99)),
         }
+
+    def _end_the_lease(self, supply: Any) -> dict[str, Any]:
+        self._headline("end the lease with the output still on")
+        output, volts = supply.output, supply.voltage
+        self._screen.line(
+            "   the lease is over, and the gateway switched the supply off: "
+            f"output {output}, setpoint {number(volts)} V"
+        )
+        refused = {"psu1.set_voltage(1)": self._refusal(lambda: supply.set_voltage(1))}
         self._screen.line()
-        return refused
+        return {"output": output, "voltage": volts, "refused": refused}
 
     def _refusal(self, call: Any) -> str:
         try:

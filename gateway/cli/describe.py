@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+from datetime import datetime
 from typing import Any, Final
 
 import click
 
 import gateway
 from gateway.cli.exits import one_line
+from gateway.cli.leases import duration, holder_of, plain
 from gateway.cli.main import subcommand
 from gateway.cli.reach import Reached, gateway_options, reached
 from gateway.cli.screen import Screen
@@ -25,9 +28,12 @@ def command(screen: Screen, name: str | None, where: str | None, timeout: float)
 
     NAME may be a device of an instrument host, HOST.DEVICE, or the host itself.
 
-    JSON without NAME: {"gateway", "devices": [{"name", "driver", "state", "doc", "identity"}]}. With NAME: {"gateway",
-    "name", "driver", "state", "doc", "members": [{"name", "kind", "signature", "unit", "access", "settable", "doc"}]}.
-    Of what belongs to a host also "host", and while that can't be reached "since" and "problem".
+    JSON without NAME: {"gateway", "devices": [{"name", "driver", "state", "doc", "identity", "safe_state",
+    "made_safe", "needs_lease", "lease", "owner", "notes"}]}. With NAME: {"gateway", "name", "driver", "state", "doc",
+    "identity" ... "notes", "members": [{"name", "kind", "signature", "unit", "access", "settable", "doc"}]}.
+    "made_safe" is null or {"device", "outcome", "at", "took_s", "why", "detail"}, "lease" null or {"principal",
+    "program", "host", "pid", "number", "held_s", "left_s", "waiting"}. Of what belongs to a host also "host"; of what
+    can't be used "problem", and "since" where that is known.
     """
     with reached(screen, where, timeout) as at:
         if name is None:
@@ -38,22 +44,44 @@ def command(screen: Screen, name: str | None, where: str | None, timeout: float)
 
 def _show_devices(screen: Screen, at: Reached) -> None:
     described = at.describe()
-    identities = _identities(at, [name for name, device in described.items() if device["state"] == "open"])
-    devices = [{**_facts(device), "identity": identities.get(name)} for name, device in described.items()]
+    unknown = [name for name, device in described.items() if device["state"] == "open" and not device.get("identity")]
+    identities = _identities(at, unknown)
+    devices = [_facts({"identity": identities.get(name), **_given(device)}) for name, device in described.items()]
     screen.document({"gateway": at.where, "devices": devices})
+    with_notes = any(device["owner"] or device["notes"] for device in devices)
     screen.table(
-        ("device", "driver", "state", "identity"),
-        [(d["name"], d["driver"], d["state"], d["identity"] or _absence(d)) for d in devices],
+        ("device", "driver", "state", "lease", "safe state", "identity", *(["owner and notes"] if with_notes else [])),
+        [
+            (
+                device["name"],
+                device["driver"],
+                device["state"],
+                _lease(device),
+                _safe_state(device),
+                _absence(device) or one_line(device["identity"] or ""),
+                *([_owner_and_notes(device)] if with_notes else []),
+            )
+            for device in devices
+        ],
         empty="this gateway has no devices",
     )
 
 
 def _show_members(screen: Screen, at: Reached, device: dict[str, Any]) -> None:
-    screen.document({"gateway": at.where, **_facts(device), "members": device["members"]})
+    facts = _facts(_given(device))
+    screen.document({"gateway": at.where, **facts, "members": device["members"]})
     screen.line(f"{device['name']}: {device['driver']}, {device['state']}", style="bold")
     screen.line(device["doc"])
-    if "since" in device:
-        screen.line(_absence(device))
+    for label, text in (
+        ("", _absence(facts)),
+        ("identity: ", one_line(facts["identity"] or "")),
+        ("safe state: ", _safe_state(facts)),
+        ("lease: ", _lease(facts)),
+        ("owner: ", facts["owner"]),
+        ("notes: ", one_line(facts["notes"] or "")),
+    ):
+        if text:
+            screen.line(f"{label}{text}")
     screen.line()
     screen.table(
         ("member", "kind", "signature", "unit", "access", "what it is"),
@@ -72,14 +100,49 @@ def _show_members(screen: Screen, at: Reached, device: dict[str, Any]) -> None:
     )
 
 
+def _given(device: dict[str, Any]) -> dict[str, Any]:
+    """What is known of a device; what is None does not count."""
+    return {key: plain(value) for key, value in device.items() if value is not None}
+
+
 def _facts(device: dict[str, Any]) -> dict[str, Any]:
     facts = {key: device[key] for key in ("name", "driver", "state", "doc")}
+    facts |= {key: device.get(key) for key in ("identity", "safe_state", "made_safe")}
+    facts |= {"needs_lease": bool(device.get("needs_lease"))}
+    facts |= {key: device.get(key) for key in ("lease", "owner", "notes")}
     return facts | {key: device[key] for key in ("host", "since", "problem") if key in device}
 
 
 def _absence(device: dict[str, Any]) -> str:
-    """Since when it can't be reached, and why; empty if it can."""
-    return f"away since {device['since']}: {device['problem']}" if "since" in device else ""
+    """Why it can't be used, and since when; empty if it can."""
+    if "since" in device:
+        away = "away" if "host" in device else device["state"]
+        return f"{away} since {device['since']}: {device['problem']}"
+    return f"{device['state']}: {device['problem']}" if "problem" in device else ""
+
+
+def _lease(device: dict[str, Any]) -> str:
+    """Who has it; `free` where control takes a lease and nobody has one, empty where none is needed."""
+    lease = device["lease"]
+    if lease is None:
+        return "free" if device["needs_lease"] else ""
+    waiting = f", {lease['waiting']} waiting" if lease["waiting"] else ""
+    return f"{holder_of(lease)}, for {duration(lease['held_s'])}{waiting}"
+
+
+def _safe_state(device: dict[str, Any]) -> str:
+    """What it is, and how the device was brought there last."""
+    report = device["made_safe"]
+    if not device["safe_state"] or report is None:
+        return device["safe_state"] or ""
+    with suppress(ValueError):
+        at = datetime.fromisoformat(report["at"]).astimezone()
+        return f"{device['safe_state']} ({report['outcome']} {at:%H:%M:%S})"
+    return f"{device['safe_state']} ({report['outcome']})"
+
+
+def _owner_and_notes(device: dict[str, Any]) -> str:
+    return "; ".join(one_line(text) for text in (device["owner"], device["notes"]) if text)
 
 
 def _first_sentence(doc: str) -> str:

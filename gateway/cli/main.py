@@ -29,6 +29,10 @@ COMMANDS: Final = {
     "watch": "Show a property of a device as it changes.",
     "call": "Call a method of a device.",
     "shell": "Open a Python prompt with the gateway connected.",
+    "lease": "Run a command while you have devices to yourself, or show who has which.",
+    "estop": "Stop everything: bring every device to its safe state, and keep it there.",
+    "test-safe": "Bring a device to its safe state, and see whether it got there.",
+    "policy": "Explain what a client may do with a device, and by which rule.",
     "pair": "Let a client in: prints a one-time code, on the gateway's machine.",
     "trust": "Pair this computer with a gateway, by the code that it printed.",
     "clients": "Show, add and revoke the clients of this machine's gateway.",
@@ -56,7 +60,8 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"gateway.cli.{cmd_name}").command
+        module = cmd_name.replace("-", "_")
+        command: click.Command = importlib.import_module(f"gateway.cli.{module}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -105,12 +110,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def subcommand(name: str, **settings: Any) -> Callable[[Callable[..., None]], click.Command]:
     """Decorator: a command with the options every command has. Its function gets the `Screen` first."""
+    kind: type[click.Command] = settings.pop("cls", click.Command)
 
     def decorate(function: Callable[..., None]) -> click.Command:
         decorated: Callable[..., Any] = click.pass_obj(function)
         debug = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
         as_json = click.option("--json", is_flag=True, expose_value=False, help="Print one JSON document on stdout.")
-        return click.command(name=name, cls=click.Command, **settings)(debug(as_json(decorated)))
+        return click.command(name=name, cls=kind, **settings)(debug(as_json(decorated)))
 
     return decorate
 

@@ -11,13 +11,14 @@ import click
 
 import gateway
 from gateway.cli.screen import Screen
+from gateway.client import GATEWAY_VARIABLE, connect_to
 from gateway.config import nearest
 from gateway.discovery import FoundGateway, Survey, survey
 from gateway.errors import AccessDenied, Ambiguous, LinkDown, NotFound
 
 BROWSE_S: Final = 2.0
 CONNECT_S: Final = 10.0
-ENVIRONMENT: Final = "INSTRUMENT_GATEWAY"
+ENVIRONMENT: Final = GATEWAY_VARIABLE
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,6 +50,8 @@ class Reached:
     conn: gateway.Connection
     where: str
     """The name or URL it was reached by."""
+    url: str
+    """The URL behind that name."""
 
     @property
     def root(self) -> Any:
@@ -105,9 +108,9 @@ def reached(screen: Screen, where: str | None, timeout_s: float) -> Iterator[Rea
     """A connection to the gateway `where`, or to the only one there is. Raises NotFound, Ambiguous, LinkDown."""
     place = where or only_gateway(screen).url
     with screen.busy(f"connecting to {place}"):
-        conn = _connect(place, timeout_s)
+        conn, url = _connect(place, timeout_s)
     try:
-        yield Reached(conn, place)
+        yield Reached(conn, place, url)
     finally:
         conn.close()
 
@@ -155,8 +158,8 @@ def find_member(at: Reached, target: str) -> Member:
     return Member(device, name, rows[name], at.device(device))
 
 
-def _connect(place: str, timeout_s: float) -> gateway.Connection:
+def _connect(place: str, timeout_s: float) -> tuple[gateway.Connection, str]:
     try:
-        return gateway.connect(place, config={"sync_request_timeout": timeout_s}, timeout=CONNECT_S)
+        return connect_to(place, config={"sync_request_timeout": timeout_s}, timeout=CONNECT_S)
     except LinkDown as problem:
         raise LinkDown(f"{problem}; `gateway list` shows those on the network") from problem

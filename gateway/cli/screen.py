@@ -150,6 +150,19 @@ _STYLES: Final = {"ready": "green", "open": "green", "unavailable": "red", "clos
     "warning": "yellow",
     "problem": "bold red",
     "skipped": "dim",
+    "missing": "red",
+    "faulty": "red",
+    "disabled": "dim",
+    "verified": "green",
+    "sent": "yellow",
+    "failed": "bold red",
+    "not reached": "bold red",
+    "free": "green",
+    "held": "yellow",
+    "asked": "yellow",
+    "allowed": "green",
+    "refused": "bold red",
+    "needed": "yellow",
 }
 
 

@@ -17,11 +17,13 @@ import click
 
 import gateway
 from gateway.cli.exits import one_line
+from gateway.cli.lease import Waiting
 from gateway.cli.main import subcommand
 from gateway.cli.reach import Reached, gateway_options, reached
 from gateway.cli.screen import Screen, printable
 from gateway.cli.values import as_json
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, LeaseLost
+from gateway.sync.leasing import Lease
 from gateway.sync.netref import BaseNetref
 
 HISTORY_LINES: Final = 1000
@@ -34,14 +36,15 @@ HISTORY_LINES: Final = 1000
 def command(ctx: click.Context, screen: Screen, source: str | None, where: str | None, timeout: float) -> None:
     """Open a Python prompt with a gateway connected: every device by its own name, and conn, root and gateway.
 
-    Tab completes names and members without asking the instruments. Ctrl-D ends it.
+    lease("psu1") gets the lease that controlling a device may take; it ends with .release() and with the prompt. Tab
+    completes names and members without asking the instruments. Ctrl-D ends it.
 
     JSON needs --command: {"gateway", "output": what it printed, "value": its last value}.
     """
     if screen.as_json and source is None:
         raise click.UsageError("--json needs --command CODE")
     with reached(screen, where, timeout) as at:
-        names = {"conn": at.conn, "root": at.root, "gateway": gateway}
+        names = {"conn": at.conn, "root": at.root, "gateway": gateway, "lease": Leases(screen, at)}
         # The devices of an instrument host are attributes of it.
         devices = {
             name: getattr(at.root, name) for name in dict.fromkeys(each.partition(".")[0] for each in at.root.names())
@@ -83,7 +86,8 @@ def _execute(source: str, names: dict[str, Any]) -> Any:
 
 def _prompt(screen: Screen, at: Reached, names: dict[str, Any], devices: dict[str, Any]) -> None:
     listed = ", ".join(f"{name} ({device['driver']})" for name, device in at.describe().items())
-    banner = f"connected to {at.where}: {listed or 'no devices'}\nconn, root and gateway are there too; Ctrl-D ends"
+    banner = f"connected to {at.where}: {listed or 'no devices'}"
+    banner += "\nconn, root, gateway and lease(...) are there too; Ctrl-D ends"
     console = Prompt(names, screen.debug)
     if not sys.stdin.isatty():
         # Piped code: what it prints is all that should be seen.
@@ -91,6 +95,31 @@ def _prompt(screen: Screen, at: Reached, names: dict[str, Any], devices: dict[st
         banner = ""
     with _line_editing(Completer(names, at, devices)):
         console.interact("\n".join(map(printable, banner.splitlines())), exitmsg="")
+
+
+class Leases:
+    """`lease("psu1")`: the lease of devices, and a word on what happens to it."""
+
+    def __init__(self, screen: Screen, at: Reached) -> None:
+        self._screen = screen
+        self._at = at
+
+    def __call__(self, *devices: str, **how: Any) -> Lease:
+        """The right to control `devices`; waits for it. Takes what `conn.lease` takes."""
+        waiting = Waiting(self._screen, devices)
+        told = {"on_wait": waiting.show, "on_ask": self._asked, "on_lost": self._lost}
+        with waiting:
+            return self._at.conn.lease(*devices, **{**told, **how})
+
+    def __repr__(self) -> str:
+        return 'lease("psu1") gets a lease; .release() ends it'
+
+    def _asked(self, by: str) -> bool:
+        self._screen.note(f"{by} asks for a device that you have; you keep it until you .release() it", style="yellow")
+        return False
+
+    def _lost(self, lost: LeaseLost) -> None:
+        self._screen.note(one_line(str(lost)), style="bold red")
 
 
 class Prompt(code.InteractiveConsole):

@@ -11,13 +11,14 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from threading import Condition, RLock
 from time import monotonic
 from typing import Any, Final
 
 from gateway.errors import GatewayError, NotFound
 from gateway.server.leasing import (
+    Cause,
     Dropped,
     Ended,
     Event,
@@ -39,6 +40,11 @@ _log: Final = logging.getLogger(__name__)
 
 SILENT_S: Final = 4.0
 """A client of ours that holds a lease and has said nothing for so long is frozen, or its cable was pulled."""
+LATE_S: Final = 1.0
+"""A look around that comes so late says that the gateway itself stood still."""
+PATIENCE_S: Final = 0.1
+"""Who reads a device when its lease is given back may take so long to finish."""
+MAX_WHY: Final = 200
 Tell = Callable[[str, Mapping[str, Any]], None]
 """`tell(what, facts)`: something happened to a claim. Must not wait."""
 
@@ -83,6 +89,7 @@ class Custody:
         """By ticket: waiting, or held."""
         self._callers: dict[int, Caller] = {}
         """Who has a claim, by key: they are watched."""
+        self._ticked_at = monotonic()
 
     def look_after(self, station: Station) -> None:
         """From now on the station's device can be leased."""
@@ -105,19 +112,16 @@ class Custody:
 
     # -- for stations -----------------------------------------------------------------------------------------------
 
-    def enter(self, device: str, key: int) -> int:
+    def enter(self, device: str, key: int) -> Lease:
         with self._lock:
-            now = monotonic()
-            number = self._table.admit(device, key, now)
-            self._table.enter(device, number, now)
-            return number
+            return self._table.enter_as(device, key, monotonic())
 
     def check(self, device: str, number: int) -> None:
         self._table.check(device, number, monotonic())  # reads only; a lock would be waited for at every command
 
-    def leave(self, number: int) -> None:
+    def leave(self, lease: Lease) -> None:
         with self._lock:
-            self._table.leave(number, monotonic())
+            lease.left(monotonic())
 
     # -- for clients ------------------------------------------------------------------------------------------------
 
@@ -149,8 +153,7 @@ class Custody:
         )
         claim = Claim(caller, tell)
         token = secrets.token_urlsafe(24)
-        with self._lock:
-            now = monotonic()
+        with self._changing() as now:
             if force:
                 granted: Lease | Waiting = self._table.seize(
                     holder, names, force, now, token=token, soft_s=soft_s, hard_s=hard_s
@@ -166,7 +169,8 @@ class Custody:
                 claim.waiting = granted
                 self._claims[granted.ticket] = claim
             self._callers[caller.key] = caller
-            self._act()
+            if caller.conn.closed:  # since it asked; who tells us may have been here before
+                self._lose(caller, caller.conn.lost_why, now)
         return claim
 
     def wait(self, claim: Claim, timeout_s: float) -> bool:
@@ -182,29 +186,25 @@ class Custody:
 
     def give_up(self, claim: Claim) -> None:
         """Release the lease, or wait no more. Nothing to do where it is over."""
-        with self._lock, contextlib.suppress(GatewayError):
-            now = monotonic()
+        with contextlib.suppress(GatewayError), self._changing() as now:
             if claim.lease is not None:
                 self._table.release(claim.lease.number, claim.caller.key, now)
             elif claim.waiting is not None:
                 self._table.cancel(claim.waiting.ticket, claim.caller.key, now)
-            self._act()
 
     def ask(self, claim: Claim) -> None:
         """Ask the holder to hand over. Raises as `LeaseTable.ask`."""
-        with self._lock:
+        with self._changing() as now:
             if claim.waiting is not None and claim.lease is None:
-                self._table.ask(claim.waiting.ticket, claim.caller.key, monotonic())
-                self._act()
+                self._table.ask(claim.waiting.ticket, claim.caller.key, now)
 
     def answer(self, claim: Claim, *, agree: bool) -> None:
         """The holder's answer. Raises as `LeaseTable.agree`."""
         if claim.lease is None:
             raise NotFound("nobody can ask for a lease that is not granted yet")
-        with self._lock:
+        with self._changing() as now:
             act = self._table.agree if agree else self._table.refuse
-            act(claim.lease.number, claim.caller.key, monotonic())
-            self._act()
+            act(claim.lease.number, claim.caller.key, now)
 
     def touch(self, claim: Claim) -> None:
         """The lease is in use though nothing is called. Raises LeaseLost."""
@@ -214,23 +214,25 @@ class Custody:
 
     def join(self, caller: Caller, token: str) -> Lease:
         """Let this connection use the lease of that token. Raises NotLeased."""
-        with self._lock:
-            lease = self._table.join(token, caller.key, monotonic())
-            self._act()
+        with self._changing() as now:
+            lease = self._table.join(token, caller.key, now)
+            if caller.conn.closed:
+                self._lose(caller, caller.conn.lost_why, now)
             return lease
 
     def revoke(self, device: str, by: str, why: str) -> None:
         """End a lease by force. Raises NotFound, OutOfRange without a reason."""
-        with self._lock:
-            self._table.revoke(device, by, why, monotonic())
-            self._act()
+        with self._changing() as now:
+            self._table.revoke(device, by, why, now)
 
     def lost(self, caller: Caller, why: str) -> None:
         """The caller is gone."""
-        with self._lock:
-            self._callers.pop(caller.key, None)
-            self._table.holder_lost(caller.key, "the gateway", why[:200] or "the connection was lost", monotonic())
-            self._act()
+        with self._changing() as now:
+            self._lose(caller, why, now)
+
+    def _lose(self, caller: Caller, why: str, now: float) -> None:
+        self._callers.pop(caller.key, None)
+        self._table.holder_lost(caller.key, "the gateway", why[:MAX_WHY] or "the connection was lost", now)
 
     def known(self, device: str) -> Station:
         """The station of a device. Raises NotFound."""
@@ -292,19 +294,19 @@ class Custody:
 
     def tick(self) -> None:
         """To be called several times a second: ends what is over, and the leases of clients that went silent."""
-        now = monotonic()
-        with self._lock:
+        with self._changing() as now:
+            was_late = now - self._ticked_at > LATE_S
+            self._ticked_at = now
             if self._table.next_deadline() <= now:
                 self._table.handle_timeout(now)
-                self._act()
-            silent = [
-                (caller, patience)
-                for caller in self._callers.values()
-                if (patience := self._patience(caller)) is not None and caller.conn.silent_s(now) > patience
-            ]
-            for caller, patience in silent:
-                self._table.holder_lost(caller.key, "the gateway", f"silent for more than {patience:g} s", now)
-                self._act()
+            for caller in list(self._callers.values()):
+                patience = self._patience(caller)
+                if patience is None:
+                    continue
+                if was_late:  # it was this process that stood still: what came meanwhile has not been looked at
+                    caller.conn.pardon_silence(now)
+                elif caller.conn.silent_s(now) > patience:
+                    self._lose(caller, f"silent for more than {patience:g} s", now)
 
     def _patience(self, caller: Caller) -> float | None:
         """How long the caller may be silent; None where it does not send heartbeats or has no lease."""
@@ -319,34 +321,62 @@ class Custody:
 
     # -- what happened ----------------------------------------------------------------------------------------------
 
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[float]:
+        """Around all that may change the table. What happened is acted on even where the change itself was refused:
+        any look at the table may end what was over.
+        """
+        with self._lock:
+            try:
+                yield monotonic()
+            finally:
+                self._act()
+
     def _act(self) -> None:
         """Act on the table's events, in their order. The lock is held."""
-        for event in self._table.take_events():
-            self._told(event)
-            match event:
-                case Ended(lease=lease, by=by, why=why, safe=safe):
-                    self._secure(safe, f"lease {lease.number} of {lease.holder} ended: {why}")
-                    self._finish(lease.wanted.ticket, by, why)
-                case Granted(lease=lease, waiting=Waiting()):
-                    claim = self._claims.get(lease.wanted.ticket)
-                    if claim is not None:
-                        claim.lease = lease
-                        claim.tell("granted", {"number": lease.number})
-                case Dropped(waiting=waiting, by=by, why=why):
-                    self._finish(waiting.ticket, by, why)
-                case Moved(waiting=waiting, position=position) | Queued(waiting=waiting, position=position):
-                    self._tell(waiting.ticket, "moved", {"position": position})
-                case HandOverAsked(lease=lease, asker=asker, grace_s=grace_s):
-                    self._tell(lease.wanted.ticket, "asked", {"by": str(asker.holder), "grace_s": grace_s})
-                case HandOverOff(lease=lease, asker=asker, cause=cause):
-                    self._tell(asker.ticket, "refused", {"why": cause.value, "by": str(lease.holder)})
-        self._changed.notify_all()
+        events = self._table.take_events()
+        for event in events:
+            try:
+                self._act_on(event)
+            except Exception:  # the others are not to be missed for it
+                _log.exception("unexpected error; going on")
+        if events:
+            self._changed.notify_all()
+        for event in events:
+            try:
+                self._told(event)
+            except Exception:
+                _log.exception("unexpected error; going on")
 
-    def _secure(self, devices: Iterable[str], why: str) -> None:
+    def _act_on(self, event: Event) -> None:
+        match event:
+            case Ended(lease=lease, cause=cause, by=by, why=why, safe=safe):
+                # Nobody who only reads has to be interrupted where a holder is simply done.
+                patience_s = PATIENCE_S if cause is Cause.RELEASED else 0.0
+                self._secure(safe, f"lease {lease.number} of {lease.holder} ended: {why}", patience_s)
+                self._finish(lease.wanted.ticket, by, why)
+            case Granted(lease=lease, waiting=Waiting()):
+                claim = self._claims.get(lease.wanted.ticket)
+                if claim is not None:
+                    claim.lease = lease
+                    claim.tell("granted", {"number": lease.number})
+            case Dropped(waiting=waiting, by=by, why=why):
+                self._finish(waiting.ticket, by, why)
+            case Moved(waiting=waiting, position=position) | Queued(waiting=waiting, position=position):
+                self._tell(waiting.ticket, "moved", {"position": position})
+            case HandOverAsked(lease=lease, asker=asker, grace_s=grace_s):
+                self._tell(lease.wanted.ticket, "asked", {"by": str(asker.holder), "grace_s": grace_s})
+            case HandOverOff(lease=lease, asker=asker, cause=cause):
+                self._tell(asker.ticket, "refused", {"why": cause.value, "by": str(lease.holder)})
+
+    def _secure(self, devices: Iterable[str], why: str, patience_s: float) -> None:
         for name in devices:
             station = self._stations.get(name)
             if station is not None:
-                self._safety.secure(station, why)
+                try:
+                    self._safety.secure(station, why, patience_s=patience_s)
+                except Exception:
+                    _log.exception("%s could not be made safe", name)
 
     def _finish(self, ticket: int, by: str, why: str) -> None:
         claim = self._claims.pop(ticket, None)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import Event
+from threading import Event, Lock
+from time import monotonic
 from typing import Any, Generic, TypeVar
 
 from gateway.errors import Busy
@@ -15,21 +16,35 @@ T = TypeVar("T")
 
 
 class Errand(Generic[T]):
-    """`work` in the lane; `result` waits for what it gives. Runs in a worker, whose own calls need no permit."""
+    """`work` in the lane; `result` waits for what it gives. Runs in a worker, whose own calls need no permit.
+
+    The lane's station, if it has one, looks after it as after a call: one that takes too long is given up.
+    """
 
     # What a lane's other tasks have, and an errand has not: a client, arguments, a place in somebody's wait.
     calls = None
     waits_for_peer = False
     charged = 0
 
-    def __init__(self, lane: Lane[Any], work: Callable[[], T]) -> None:
+    def __init__(self, lane: Lane[Any], work: Callable[[], T], what: str = "") -> None:
         self.in_lane = False
         self.begun = False
+        self.began = 0.0
+        """When it got its turn."""
+        self.over = False
+        """It has come back. Only the station changes it."""
+        self._what = what or lane.name
         self._lane = lane
         self._work = work
         self._done = Event()
+        self._settling = Lock()
         self._value: T | None = None
         self._error: BaseException | None = None
+
+    @property
+    def what(self) -> str:
+        """What it does, for people."""
+        return self._what
 
     def start(self) -> None:
         """Take a place behind those that wait. Raises Busy where too many do."""
@@ -44,18 +59,53 @@ class Errand(Generic[T]):
             WORKERS.submit(self)
 
     def __call__(self) -> None:
+        station = self._lane.station
+        self.began = monotonic()
         self.begun = True
+        value: T | None = None
+        problem: BaseException | None = None
+        if station is not None:
+            station.visit = self
         try:
             with permit.visiting(None):
-                self._value = self._work()
+                value = self._work()
         except BaseException as error:
-            self._error = error
+            problem = error
         finally:
-            _, following = self._lane.leave(self)
-            if following is not None:
-                following.in_lane = True
-                WORKERS.submit(following)
-            self._done.set()
+            if station is not None:
+                station.came_back(self)
+            self._leave()
+            self._settle(value, problem)
+
+    def abandon(self, error: Exception) -> bool:
+        """End with `error` though it still runs, and let the next one into the lane; whether it did run still."""
+        if not self._leave():
+            return False
+        self._settle(None, error)
+        return True
+
+    def cancel(self) -> None:
+        """Don't do it, if it waits behind others still."""
+        if self._lane.withdraw(self):
+            self._settle(None, Busy(f"{self._lane.name}: this is not wanted any more; nothing was done"))
+
+    def _leave(self) -> bool:
+        was_owner, following = self._lane.leave(self)
+        if following is not None:
+            following.in_lane = True
+            WORKERS.submit(following)
+        return was_owner
+
+    def _settle(self, value: T | None, error: BaseException | None) -> None:
+        with self._settling:
+            if not self._done.is_set():
+                self._value, self._error = value, error
+                self._done.set()
+
+    @property
+    def done(self) -> bool:
+        """Whether it is known how it went."""
+        return self._done.is_set()
 
     def wait(self, timeout_s: float) -> bool:
         """Whether it is done within `timeout_s`."""

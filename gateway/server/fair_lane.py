@@ -37,6 +37,16 @@ class FairLane(Lane[Task]):
             queue.append(task)
             return False
 
+    def withdraw(self, task: Task) -> bool:
+        with self._lock:
+            queue = self._queues.get(task.calls)
+            if queue is None or task not in queue:
+                return False
+            queue.remove(task)
+            if not queue:
+                del self._queues[task.calls]
+            return True
+
     def _next(self) -> Task | None:
         for client, queue in self._queues.items():
             if self.reserved is not None and client is not self.reserved:

@@ -14,7 +14,7 @@ from time import monotonic, time
 from typing import Any, Final
 
 from gateway.config.common import DeviceCommon
-from gateway.errors import AccessDenied, ConfigError, DeviceUnavailable, GatewayError, NotFound
+from gateway.errors import AccessDenied, Busy, ConfigError, DeviceUnavailable, GatewayError, NotFound
 from gateway.server.audit import AuditLog, Entry
 from gateway.server.custody import Custody
 from gateway.server.errand import Errand
@@ -61,13 +61,10 @@ class Keeper:
         self.stations: dict[str, Station] = {}
         self.each_tick: list[Callable[[float], None]] = []
         """Called by the keeper's own thread with the time of `monotonic`: as long as they are, it looks around."""
-        self._refusals: list[Callable[[], GatewayError | None]] = []
         commons = commons or {}
         for name, device in devices.items():
             self.look_after(name, device, commons.get(name, DeviceCommon()))
         self.observers = Observers(self.read, self._polls())
-        for station in self.stations.values():
-            station.read = self._read_fresh
         self._stop_unless: Interlock | None = None
         self._interlocks_at = 0.0
         self._looking: set[str] = set()
@@ -79,7 +76,7 @@ class Keeper:
         station = Station(name, device, common)
         station.read = self._read_fresh
         _check_polls(station)
-        station.refusals += self._refusals
+        station.refusals.append(self._refusal)
         self.stations[name] = station
         self.safety.look_after(station)
         if not self._as_host:
@@ -143,9 +140,6 @@ class Keeper:
         """Have what is done written into the log, and nothing controlled while that can't be."""
         self.audit = audit
 
-        def refusal() -> DeviceUnavailable | None:
-            return None if audit.ready else DeviceUnavailable(f"{audit.problem}; nothing was done", what="audit log")
-
         def note(device: str, method: str, outcome: str, detail: str, took_s: float = 0.0) -> None:
             with suppress(GatewayError):  # being safe goes on, written down or not
                 audit.write(
@@ -160,9 +154,6 @@ class Keeper:
                     )
                 )
 
-        self._refusals.append(refusal)
-        for station in self.stations.values():
-            station.refusals.append(refusal)
         self.safety.told = lambda report: note(
             report.device, "safe state", report.outcome.value, f"{report.why} {report.detail}".strip(), report.took_s
         )
@@ -178,6 +169,12 @@ class Keeper:
                 self.row(device, prop)
             except GatewayError as problem:
                 raise ConfigError(f"{condition!r}: {problem}") from problem
+
+    def _refusal(self) -> DeviceUnavailable | None:
+        audit = self.audit
+        if audit is None or audit.ready:
+            return None
+        return DeviceUnavailable(f"{audit.problem}; nothing was done", what="audit log")
 
     def start(self) -> None:
         """Begin to look around. Idempotent."""
@@ -205,34 +202,38 @@ class Keeper:
         """A reading, in the device's lane. Raises what reading raises, Busy where it takes long."""
         row, station = self.row(device, prop), self.stations[device]
         station.refuse_absent()
-        errand = Errand(station.lane, lambda: getattr(station.device, row.attribute))
+
+        def work() -> Any:
+            station.refuse_absent()  # since then somebody may have been given up
+            return getattr(station.device, row.attribute)
+
+        errand = Errand(station.lane, work, f"{device}.{prop}")
         errand.start()
-        value = errand.result(READ_S)
+        try:
+            value = errand.result(READ_S)
+        except Busy:
+            errand.cancel()
+            raise
         return Reading(
             value, row.unit, time(), device, prop, identity_of(station.device), self.custody.number_of(device)
         )
 
     def _read_fresh(self, device: str, prop: str) -> Any:
-        return self.observers.get(device, prop, FRESH_S, READ_S).checked().value
+        return self.observers.get(device, prop, FRESH_S, READ_S).checked()
 
     # -- looking around ---------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         while not self._ended.wait(TICK_S):
-            try:
-                for each in self.each_tick:
-                    each(monotonic())
-                self._look()
-            except Exception:
-                _log.exception("unexpected error; going on")
+            for each in self.each_tick:
+                _safely(each, monotonic())
+            _safely(self._look)
 
     def _look(self) -> None:
         now = monotonic()
-        self.custody.tick()
+        _safely(self.custody.tick)
         for station in list(self.stations.values()):
-            if station.overdue(now):
-                _log.error("%s: %s hangs; the device is faulty", station.name, station.hung and station.hung.what)
-            station.end_transaction(now)
+            _safely(self._look_at, station, now)
         if self._stop_unless is not None and self.safety.stopped is None and _STOP not in self._looking:
             self._looking.add(_STOP)
             WORKERS.submit(self._look_at_stop, self._stop_unless)
@@ -251,6 +252,12 @@ class Keeper:
         finally:
             self._looking.discard(_STOP)
 
+    def _look_at(self, station: Station, now: float) -> None:
+        if station.overdue(now):
+            _log.error("%s: %s hangs; the device is faulty", station.name, station.hung and station.hung.what)
+        station.end_transaction(now)
+        self.safety.look(station, now)
+
     def _look_at_interlock(self, station: Station) -> None:
         try:
             term = station.failing_term()
@@ -263,6 +270,14 @@ class Keeper:
                     _log.error("%s is interlocked and has no safe state: %s", station.name, term)
         finally:
             self._looking.discard(station.name)
+
+
+def _safely(look: Callable[..., object], *args: Any) -> None:
+    """One look around; what goes wrong with it must not keep the others from being done."""
+    try:
+        look(*args)
+    except Exception:
+        _log.exception("unexpected error; going on")
 
 
 def _property(station: Station, prop: str) -> Exposure:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
+from collections import deque
 from collections.abc import Mapping
+from threading import Lock
 from typing import Any, Final
 
 from gateway.errors import BadRequest, GatewayError, LeaseConflict, LeaseLost
@@ -15,10 +18,15 @@ from gateway.server.station import Caller, RootVisit, require
 from gateway.service import permit
 from gateway.service.exposure import Access, Exposable, exposed
 from gateway.sync.client import async_
+from gateway.sync.workers import WORKERS
+
+_log: Final = logging.getLogger(__name__)
 
 MAX_WAIT_S: Final = 25.0
 """A call waits so long at most: less than a client's patience. Who wants to wait longer asks again."""
 MAX_DEVICES: Final = 32
+MAX_TOLD: Final = 16
+"""What waits to be told to a client; older things are dropped. It can always ask for `status`."""
 
 
 class LeaseHandle(Exposable):
@@ -152,9 +160,11 @@ class LeasedService(Exposable):
             force=force,
         )
         handle = LeaseHandle(self._custody, claim, self._custody.heartbeat_of(names))
-        if tell is None and wait_s and not handle.wait(MAX_WAIT_S if wait_s < 0 else wait_s):
-            self._custody.give_up(claim)
-            raise LeaseConflict(f"{', '.join(names)}: not free within {wait_s:g} s", device=names[0])
+        if tell is None and wait_s:
+            longest_s = MAX_WAIT_S if wait_s < 0 else min(wait_s, MAX_WAIT_S)
+            if not handle.wait(longest_s):
+                self._custody.give_up(claim)
+                raise LeaseConflict(f"{', '.join(names)}: not free within {longest_s:g} s", device=names[0])
         return handle
 
     @exposed(access="read")
@@ -187,13 +197,44 @@ def _teller(tell: Any) -> Tell:
         return lambda what, facts: None
     if not isinstance(tell, Netref):
         raise BadRequest("tell is a function of the client's")
-    send = async_(tell)
+    return Teller(tell)
 
-    def told(what: str, facts: Mapping[str, Any]) -> None:
-        with contextlib.suppress(GatewayError):
-            send(what, dict(facts))
 
-    return told
+class Teller:
+    """Tells a client what happens to its claim, one thing after the other, and never keeps anybody waiting.
+
+    The next thing is told when the client has taken the last one. Where it takes nothing, the newest ones wait for it.
+    """
+
+    def __init__(self, tell: Any) -> None:
+        self._send = async_(tell)
+        self._waiting: deque[tuple[str, dict[str, Any]]] = deque(maxlen=MAX_TOLD)
+        self._lock = Lock()
+        self._busy = False
+
+    def __call__(self, what: str, facts: Mapping[str, Any]) -> None:
+        with self._lock:
+            if what == "moved":  # only where it stands now is of use
+                self._waiting = deque((each for each in self._waiting if each[0] != "moved"), MAX_TOLD)
+            self._waiting.append((what, dict(facts)))
+            if self._busy:
+                return
+            self._busy = True
+        WORKERS.submit(self._next)
+
+    def _next(self, _: object = None) -> None:
+        """Send the next one. In a worker, for a client may take nothing; again when its answer has come."""
+        with self._lock:
+            if not self._waiting:
+                self._busy = False
+                return
+            what, facts = self._waiting.popleft()
+        try:
+            self._send(what, facts).add_callback(lambda _: WORKERS.submit(self._next))
+        except Exception as error:  # the client is gone, or its connection full
+            _log.debug("a client is not told %r: %s", what, error)
+            with self._lock:
+                self._busy = False
 
 
 def _finite(seconds: float | None) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from time import monotonic
 from typing import Final
 
@@ -18,6 +19,7 @@ from gateway.sync.calls import Task
 from gateway.sync.connection import Connection
 
 _log: Final = logging.getLogger(__name__)
+_READ: Final = Access.READ
 
 
 class Reception:
@@ -36,7 +38,7 @@ class Reception:
         endpoints = channel.endpoints
         caller = Caller(conn, principal, _shown(endpoints[1]) if endpoints else str(principal))
         conn.config["credentials"] = principal
-        conn.calls.open_visit = lambda task: self._open(caller, task)
+        conn.calls.open_visit = partial(self._open, caller)
         conn.calls.close_visit = self._close
         conn.on_lost.append(lambda conn: self._keeper.client_lost(caller, conn.lost_why))
 
@@ -48,10 +50,10 @@ class Reception:
         if type(visit) is not DeviceVisit:
             return
         station = visit.station
-        if visit.number:
-            self._keeper.custody.leave(visit.number)
+        if visit.entered:
+            visit.leave_lease()
         station.came_back(visit)
-        if self._audit is not None and (visit.access is not Access.READ or isinstance(error, AccessDenied)):
+        if self._audit is not None and (visit.access is not _READ or isinstance(error, AccessDenied)):
             self._write(self._audit, visit, error)
 
     def _write(self, audit: AuditLog, visit: DeviceVisit, error: BaseException | None) -> None:
@@ -59,7 +61,7 @@ class Reception:
             identity=visit.caller.principal.name,
             peer=visit.caller.peer,
             device=visit.station.name,
-            method=visit.what.removeprefix(visit.station.name).removeprefix("."),
+            method=visit.member,
             arguments=shown_arguments(*visit.args),
             outcome=_outcome(error),
             duration_s=monotonic() - visit.began,

@@ -34,6 +34,9 @@ class GatewayService(ObservedService, LeasedService, Service):
     Raises ConfigError for a name that the service needs itself, or that is there twice, and for what does not fit.
     """
 
+    gateway_urgent = frozenset({"estop"})
+    """Calls that wait behind no others of their connection."""
+
     def __init__(
         self,
         devices: Mapping[str, Any],

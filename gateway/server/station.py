@@ -7,9 +7,11 @@ emergency stop, the lease, the limits, the interlock. Reading needs the first tw
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from numbers import Real
 from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
@@ -20,6 +22,7 @@ from gateway.errors import (
     Busy,
     CallTimeout,
     ConfigError,
+    DeviceMissing,
     DeviceUnavailable,
     GatewayError,
     Interlocked,
@@ -27,7 +30,8 @@ from gateway.errors import (
     OutcomeUnknown,
     OutOfRange,
 )
-from gateway.identity.principal import Principal, explain
+from gateway.identity.principal import Principal, Role, explain
+from gateway.protocol.netref import Netref
 from gateway.server.interlock import Interlock, Read
 from gateway.service.exposure import Access, Exposable, Exposure, Kind, exposed, exposure_table
 from gateway.service.permit import Operation, Visit
@@ -36,11 +40,19 @@ from gateway.sync.connection import Connection
 from gateway.sync.workers import WORKERS
 
 if TYPE_CHECKING:
+    from gateway.server.leasing import Lease
     from gateway.server.safety import SafeReport
+
+_log: Final = logging.getLogger(__name__)
 
 DEADLINE_S: Final = 20.0
 """A call may take so long, unless the device's config or its driver says otherwise: less than clients wait (30 s)."""
 TRANSACTION_S: Final = 10.0
+MAX_ROLES: Final = 1024
+"""Roles that are remembered of a caller."""
+_OBSERVE, _OPERATE, _ADMIN = (int(role) for role in (Role.OBSERVE, Role.OPERATE, Role.ADMIN))
+# Looking a member of an enum up in its class takes longer than all the rest that is done with it.
+_READ, _CONTROL, _SET = Access.READ, Access.CONTROL, Operation.SET
 _SAFE: Final = "make_safe"
 """The member that is never refused for want of a lease's devices being in order: it makes nothing worse."""
 
@@ -48,13 +60,13 @@ _SAFE: Final = "make_safe"
 class Custodian(Protocol):
     """Who knows the leases."""
 
-    def enter(self, device: str, key: int) -> int:
-        """The number of the lease under which a call of `key` begins. Raises NotLeased and its kind."""
+    def enter(self, device: str, key: int) -> Lease:
+        """The lease under which a call of `key` begins. Raises NotLeased and its kind."""
 
     def check(self, device: str, number: int) -> None:
         """Raises where that lease is over."""
 
-    def leave(self, number: int) -> None:
+    def leave(self, lease: Lease) -> None:
         """The call is over."""
 
     def shown(self, device: str) -> dict[str, Any] | None:
@@ -69,11 +81,20 @@ class Caller:
     principal: Principal
     peer: str
     """Where it comes from, for people."""
+    roles: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
+    """Its role by device, as far as it was asked for: a principal never changes."""
 
     @property
     def key(self) -> int:
         """What distinguishes it from all other connections of this process."""
         return self.conn.token
+
+    def role(self, device: str) -> int:
+        """Its role on the device."""
+        role = int(self.principal.role(device))
+        if len(self.roles) < MAX_ROLES:
+            self.roles[device] = role
+        return role
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +116,10 @@ class Bound:
             value = kwargs[self.keyword]
         else:
             return
-        if isinstance(value, int | float) and not isinstance(value, bool) and self.low <= value <= self.high:
+        # By its real type: a client's own object may claim to be a number, and compare as it likes.
+        kind = type(value)
+        is_number = kind is not bool and issubclass(kind, Real) and not issubclass(kind, Netref)
+        if is_number and self.low <= value <= self.high:
             return
         raise OutOfRange(
             f"{self.what} must be from {self.low:g} to {self.high:g}{self.unit}, says the gateway's config, not"
@@ -120,6 +144,7 @@ class Station:
         self.lane.station = self
         self.safe_state = _safe_state(device, common)
         """What its safe state is, in words; empty where it has none."""
+        self.is_disabled = common.disabled is not None
         self.needs_lease = bool(self.safe_state) if common.lease is None else common.lease
         self.deadline_s = common.deadline_s or getattr(device, "deadline_s", None) or DEADLINE_S
         self.interlock = None if common.allow is None else Interlock(common.allow)
@@ -127,8 +152,10 @@ class Station:
         """Gives the readings that the interlock is about."""
         self._bounds = _bounds(name, device, common.limits)
         _check_safe_rows(name, device, common.safe)
+        self.stop: Callable[[], GatewayError | None] = lambda: None
+        """Gives the error for which not even a call that has begun may go on: the emergency stop."""
         self.refusals: list[Callable[[], GatewayError | None]] = []
-        """Each says why nothing may be controlled now, whatever the device: the emergency stop, a full disk."""
+        """Each says why nothing may be controlled now, whatever the device: a full disk."""
         self.absence: tuple[str, datetime] | None = None
         """Why the device can't be used, and since when."""
         self.at_host = False
@@ -137,19 +164,26 @@ class Station:
         """The key of who controlled something last."""
         self.active = False
         """Something was controlled since it was last made safe."""
-        self.visit: DeviceVisit | None = None
-        self.hung: DeviceVisit | None = None
-        """A call that took too long, and runs still."""
+        self.visit: Occupant | None = None
+        """Who is in the lane."""
+        self.hung: Occupant | None = None
+        """Who took too long, was given up, and has not come back."""
         self.transaction: Transaction | None = None
         self.report: SafeReport | None = None
         """How it was made safe last."""
+        self.owed = ""
+        """Why it may not be in its safe state though it should be: nothing is controlled until it is."""
         self.gate = Lock()
-        """Held for moments: to interrupt the device, or to begin to make it safe."""
-        self.securing = False
+        """Held for moments: to interrupt the device, to begin to make it safe, and when somebody leaves it."""
+        self.securing: object = None
+        """What made it safe last, or does it now."""
+        self.waits: object = None
+        """What will make the device safe, as long as it waits for its turn."""
 
     def follow(self, other: Station) -> None:
         """Take over what the config says from the station of the same device under another config."""
         self.common = other.common
+        self.is_disabled = other.is_disabled
         self.safe_state = other.safe_state
         self.needs_lease = other.needs_lease
         self.deadline_s = other.deadline_s
@@ -166,11 +200,12 @@ class Station:
             )
         if self.absence is not None:
             why, since = self.absence
-            raise DeviceUnavailable(
+            raise DeviceMissing(
                 f"{self.name} has been missing since {shown_time(since)}: {why}; nothing was done",
                 device=self.name,
                 state="missing",
                 since=shown_time(since),
+                reason=why,
             )
         hung = self.hung
         if hung is not None:
@@ -181,16 +216,37 @@ class Station:
                 state="faulty",
             )
 
+    def refuse_owed(self) -> None:
+        """Raises DeviceUnavailable where the device could not be made safe when it should have been."""
+        if self.owed:
+            raise DeviceUnavailable(
+                f"{self.name} could not be made safe ({self.owed}); this is tried again, and make_safe may be called;"
+                " nothing was done",
+                device=self.name,
+                state="unsafe",
+            )
+
     def refuse_now(self) -> None:
         """Raises for what forbids all control at the moment, whoever asks."""
+        self.refuse_stopped()
         for refusal in self.refusals:
             error = refusal()
             if error is not None:
                 raise error
 
+    def refuse_stopped(self) -> None:
+        """Raises EmergencyStop while that is latched."""
+        error = self.stop()
+        if error is not None:
+            raise error
+
+    def bounds_of(self, operation: Operation, name: str) -> tuple[Bound, ...]:
+        """The config's limits for the arguments of a member."""
+        return self._bounds.get((operation, name), ())
+
     def check_values(self, operation: Operation, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Raises OutOfRange."""
-        for bound in self._bounds.get((operation, name), ()):
+        for bound in self.bounds_of(operation, name):
             bound.check(args, kwargs)
 
     def check_interlock(self) -> None:
@@ -211,64 +267,110 @@ class Station:
 
     # -- calls that take too long, or must end ----------------------------------------------------------------------
 
-    def interrupt(self, why: str) -> None:
-        """Make the call that runs now end soon, if it can be. Nothing to do while the device is being made safe."""
-        error = OutcomeUnknown(
-            f"{self.name}: the call was broken off ({why}); it may or may not have been carried out",
-            device=self.name,
-            interrupted=True,
-        )
+    def interrupt_for(self, errand: object, why: str) -> None:
+        """Make who is in the lane leave it soon, as far as that can be done, unless `errand` has its turn by now."""
+        barred: DeviceVisit | None = None
         with self.gate:
-            if not self.securing:
-                self._interrupt(error)
+            if self.waits is not errand:
+                return
+            visit = self.visit
+            if isinstance(visit, DeviceVisit) and visit.looks_around:
+                visit.barred, barred = True, visit
+            self._interrupt(why)
+        if barred is not None:
+            barred.abandon(barred.broken_off(why))
 
-    def _interrupt(self, error: Exception) -> None:
+    def _interrupt(self, why: str) -> None:
+        """The gate is held: who began meanwhile must not meet it, and somebody has to resume."""
         interrupt = getattr(self.device, "interrupt", None)
-        if interrupt is not None and not isinstance(interrupt, property):
-            interrupt(error)
+        if interrupt is None or self.at_host:
+            return
+        try:
+            interrupt(
+                OutcomeUnknown(
+                    f"{self.name}: the call was broken off ({why}); it may or may not have been carried out",
+                    device=self.name,
+                    interrupted=True,
+                )
+            )
+        except Exception:
+            _log.exception("%s: a call can't be interrupted", self.name)
 
     def resume(self) -> None:
-        """Undo `interrupt`."""
+        """Undo the interruption. The gate is held."""
         resume = getattr(self.device, "resume", None)
-        if resume is not None:
+        if resume is None or self.at_host:
+            return
+        try:
             resume()
+        except Exception:
+            _log.exception("%s: the driver does not resume", self.name)
 
     def overdue(self, now: float) -> bool:
-        """Give up a call that takes longer than the device's deadline; whether there was one."""
+        """Give up whoever is in the lane for longer than the device's deadline; whether there was somebody."""
         visit = self.visit
-        if visit is None or now - visit.began < self.deadline_s or self.hung is visit:
+        if visit is None or now - visit.began < self.deadline_s:
             return False
-        self.hung = visit
-        error = CallTimeout(
-            f"{self.name}: {visit.what} took longer than {self.deadline_s:g} s and was given up; it may or may not have"
-            " been carried out",
-            device=self.name,
-            timeout_s=self.deadline_s,
+        with self.gate:
+            if visit.over or self.hung is not None:
+                return False
+            self.hung = visit  # first of all: the next in the lane is to find it
+        why = f"it took longer than {self.deadline_s:g} s"
+        if isinstance(visit, DeviceVisit):
+            visit.leave_lease()  # or a driver that hangs would keep the lease from ever being idle
+        given_up = visit.abandon(
+            CallTimeout(
+                f"{self.name}: {visit.what} took longer than {self.deadline_s:g} s and was given up; it may or may not"
+                " have been carried out",
+                device=self.name,
+                timeout_s=self.deadline_s,
+            )
         )
-        if not visit.task.abandon(error):
-            self.hung = None  # it came to its end just now
-            return False
-        self.interrupt(f"it took longer than {self.deadline_s:g} s")
-        return True
+        with self.gate:
+            if not visit.over:
+                self._interrupt(why)
+        return given_up
 
     def end_transaction(self, now: float) -> None:
         """End a transaction that takes too long, or whose client is gone."""
         transaction = self.transaction
         if transaction is not None and (now > transaction.until or transaction.is_orphaned):
             self.transaction = None
+            transaction.lapsed = True
             transaction.end()
 
-    def came_back(self, visit: DeviceVisit) -> None:
-        """A call is over. One that was given up leaves the port in a state that nobody knows."""
-        if self.visit is visit:
-            self.visit = None
-        if self.hung is visit:
-            with self.gate:
-                self.resume()
+    def came_back(self, visit: Occupant) -> None:
+        """Somebody leaves the device. Who was given up leaves the port in a state that nobody knows."""
+        with self.gate:
+            visit.over = True
+            if self.visit is visit:
+                self.visit = None
+            if self.hung is not visit:
+                return
+            self.resume()
+        try:
             distrust = getattr(self.device, "distrust", None)
-            if distrust is not None:
+            if distrust is not None and not self.at_host:
                 distrust()
+        except Exception:
+            _log.exception("%s: its port can't be let go of", self.name)
+        finally:
             self.hung = None
+        _log.warning("%s: %s has come back", self.name, visit.what)
+
+
+class Occupant(Protocol):
+    """Who is in a device's lane: a client's call, or an errand of the gateway."""
+
+    began: float
+    over: bool
+
+    @property
+    def what(self) -> str:
+        """What it does, for people."""
+
+    def abandon(self, error: Exception) -> bool:
+        """Answer with `error`, and let the next one in; whether it was in the lane still."""
 
 
 class RootVisit(Visit):
@@ -278,12 +380,12 @@ class RootVisit(Visit):
 
     def __init__(self, caller: Caller) -> None:
         self.caller = caller
-        self.access = Access.READ
+        self.access = _READ
 
     def admit(
         self, obj: Any, exposure: Exposure, operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        if exposure.access is not Access.READ:
+        if exposure.access is not _READ:
             require(self.caller.principal, "the gateway", exposure.access)
             self.access = exposure.access
 
@@ -294,18 +396,45 @@ class RootVisit(Visit):
 class DeviceVisit(Visit):
     """A call of a device, or of something that a device handed out."""
 
-    __slots__ = ("access", "args", "began", "caller", "number", "station", "task", "what")
+    __slots__ = (
+        "access",
+        "args",
+        "barred",
+        "began",
+        "caller",
+        "entered",
+        "is_safe",
+        "lease",
+        "looks_around",
+        "member",
+        "number",
+        "over",
+        "station",
+        "task",
+    )
 
     def __init__(self, station: Station, caller: Caller, task: Task) -> None:
         self.station = station
         self.caller = caller
         self.task = task
-        self.access = Access.READ
+        self.access = _READ
+        self.lease: Lease | None = None
+        self.entered = False
+        """It counts as use of the lease."""
         self.number = 0
         """Of the lease it runs under; 0 without one."""
-        self.what = station.name
+        self.member = ""
+        """What it reached last."""
         self.args: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
         self.began = monotonic()
+        self.over = False
+        """It has left the device."""
+        self.is_safe = False
+        """It is `make_safe` of the device itself."""
+        self.looks_around = False
+        """It waits for readings of other devices, and has not come to its own."""
+        self.barred = False
+        """It lost its turn meanwhile."""
         station.visit = self
 
     def admit(
@@ -313,30 +442,73 @@ class DeviceVisit(Visit):
     ) -> None:
         station = self.station
         access = exposure.access
-        if operation is Operation.SET and access is Access.READ:
-            access = Access.CONTROL
-        self.what = f"{station.name}.{exposure.name}"
+        if operation is _SET and access is _READ:
+            access = _CONTROL
+        self.member = exposure.name
         self.args = args, kwargs
-        if access is Access.READ:
-            if self.caller.principal.roles:
-                require(self.caller.principal, station.name, access)
+        caller = self.caller
+        role = caller.roles.get(station.name) or caller.role(station.name)
+        # The quick way for what is permitted: this is asked in every call.
+        if role < (_OBSERVE if access is _READ else _OPERATE if access is _CONTROL else _ADMIN):
+            require(caller.principal, station.name, access)
+        if station.hung is not None or station.absence is not None or station.is_disabled:
             station.refuse_absent()
+        if access is _READ:
             return
         self.access = access
-        require(self.caller.principal, station.name, access)
-        station.refuse_absent()
         is_device = obj is station.device
         if is_device and exposure.name == _SAFE:
+            self.is_safe = True
             return
+        self.is_safe = False
         station.refuse_now()
+        if station.owed:
+            station.refuse_owed()
         if station.needs_lease and not self.number and station.custodian is not None:
-            self.number = station.custodian.enter(station.name, self.caller.key)
+            self.lease = lease = station.custodian.enter(station.name, caller.conn.token)
+            self.number = lease.number
+            self.entered = True
         if is_device:
             station.check_values(operation, exposure.name, args, kwargs)
         if station.interlock is not None:
-            station.check_interlock()
+            self._look_around()
         station.controller = self.caller.key
         station.active = True
+
+    def _look_around(self) -> None:
+        """See that the interlock holds. The lane may be taken away meanwhile, for this may take long."""
+        with self.station.gate:
+            self.looks_around = True
+        try:
+            self.station.check_interlock()
+        finally:
+            with self.station.gate:
+                self.looks_around = False
+        if self.barred:
+            raise self.broken_off("it lost its turn")
+
+    def broken_off(self, why: str) -> DeviceUnavailable:
+        """The error of a call that lost its turn before it did anything."""
+        return DeviceUnavailable(
+            f"{self.station.name}: the call was broken off ({why}) before it began; nothing was done",
+            device=self.station.name,
+        )
+
+    def leave_lease(self) -> None:
+        """It does not count as use of its lease any more; the lease's number stays."""
+        with self.station.gate:
+            entered, self.entered = self.entered, False
+        if entered and self.lease is not None and self.station.custodian is not None:
+            self.station.custodian.leave(self.lease)
+
+    @property
+    def what(self) -> str:
+        """See Occupant."""
+        return f"{self.station.name}.{self.member}" if self.member else self.station.name
+
+    def abandon(self, error: Exception) -> bool:
+        """See Occupant."""
+        return self.task.abandon(error)
 
     def transaction(self) -> Transaction:
         station = self.station
@@ -347,7 +519,8 @@ class DeviceVisit(Visit):
 
     def check(self) -> None:
         station = self.station
-        if self.number and station.custodian is not None:
+        lease = self.lease
+        if lease is not None and station.custodian is not None and (lease.ended or monotonic() >= lease.end):
             station.custodian.check(station.name, self.number)
         if station.hung is self:
             raise LeaseLost(
@@ -356,8 +529,8 @@ class DeviceVisit(Visit):
                 by="the gateway",
                 why="it took too long",
             )
-        if self.access is not Access.READ and not self.what.endswith(_SAFE):
-            station.refuse_now()
+        if self.access is not _READ and not self.is_safe:
+            station.refuse_stopped()
 
 
 def require(principal: Principal, device: str, access: Access) -> None:
@@ -379,6 +552,7 @@ class Transaction(Exposable):
         self._lane = lane
         self._client = client
         self.until = monotonic() + TRANSACTION_S
+        self.lapsed = False
 
     @exposed(access="read")
     def __enter__(self) -> Self:
@@ -386,6 +560,13 @@ class Transaction(Exposable):
 
     @exposed(access="read")
     def __exit__(self, *exc_info: object) -> None:
+        if self.lapsed:
+            raise CallTimeout(
+                f"{self._lane.name}: the transaction was over after {TRANSACTION_S:g} s; calls of others may have got"
+                " between its last ones",
+                device=self._lane.name,
+                timeout_s=TRANSACTION_S,
+            )
         self.end()
 
     @property

@@ -25,6 +25,8 @@ from gateway.service.exposure import Access, Exposable, Exposure, Kind, exposed,
 from gateway.service.permit import Operation
 from gateway.service.policy import Policy, bounded_items, raise_locally
 
+# Looking a member of an enum up in its class takes longer than the policy's other questions.
+_GET, _SET, _CALL, _PROPERTY = Operation.GET, Operation.SET, Operation.CALL, Kind.PROPERTY
 _SALT: Final = secrets.token_bytes(16)
 
 
@@ -152,8 +154,8 @@ class DevicePolicy(Policy):
 
     def get(self, obj: Any, name: str) -> Any:
         exposure = _find(obj, name)
-        if exposure.kind is Kind.PROPERTY:
-            _admit(obj, exposure, Operation.GET)
+        if exposure.kind is _PROPERTY:
+            _admit(obj, exposure, _GET)
             return getattr(obj, exposure.attribute)
         return Member(obj, exposure)
 
@@ -161,7 +163,7 @@ class DevicePolicy(Policy):
         exposure = _table(obj).get(name)
         if exposure is None or not exposure.settable:
             _deny(obj, name, "set")
-        _admit(obj, exposure, Operation.SET, (value,))
+        _admit(obj, exposure, _SET, (value,))
         setattr(obj, exposure.attribute, value)
 
     def delete(self, obj: Any, name: str) -> None:
@@ -169,21 +171,21 @@ class DevicePolicy(Policy):
 
     def call(self, obj: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if type(obj) is Member:
-            _admit(obj.target, obj.exposure, Operation.CALL, args, kwargs)
+            _admit(obj.target, obj.exposure, _CALL, args, kwargs)
             return getattr(obj.target, obj.exposure.attribute)(*args, **kwargs)
         exposure = _table(obj).get("__call__")
         if exposure is None:
             _deny(obj, "__call__", "call")
-        _admit(obj, exposure, Operation.CALL, args, kwargs)
+        _admit(obj, exposure, _CALL, args, kwargs)
         return getattr(obj, exposure.attribute)(*args, **kwargs)
 
     def call_attr(self, obj: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if type(obj) is Member and name == "__call__":
             return self.call(obj, args, kwargs)
         exposure = _find(obj, name)
-        if exposure.kind is Kind.PROPERTY:
+        if exposure.kind is _PROPERTY:
             _deny(obj, name, "call")
-        _admit(obj, exposure, Operation.CALL, args, kwargs)
+        _admit(obj, exposure, _CALL, args, kwargs)
         return getattr(obj, exposure.attribute)(*args, **kwargs)
 
     def repr_of(self, obj: Any) -> str:
@@ -207,7 +209,7 @@ class DevicePolicy(Policy):
         if type(obj) is Member:
             return (("__call__", _documentation(obj.exposure)),)
         rows = _table(obj).values()
-        methods: Methods = tuple((row.name, _documentation(row)) for row in rows if row.kind is not Kind.PROPERTY)
+        methods: Methods = tuple((row.name, _documentation(row)) for row in rows if row.kind is not _PROPERTY)
         if not self.peer_knows_fixed:
             return methods
         fixed: Any = tuple((row.name, _documentation(row), FIXED_ATTRIBUTE) for row in rows if row.fixed)
@@ -219,7 +221,7 @@ class DevicePolicy(Policy):
     def take(self, obj: Any, count: int) -> tuple[Any, ...]:
         if not issubclass(type(obj), ItemStream):
             _deny(obj, "__next__", "call")
-        _admit(obj, _find(obj, "__next__"), Operation.CALL)
+        _admit(obj, _find(obj, "__next__"), _CALL)
         return obj.block(count, self._limits)  # type: ignore[no-any-return]
 
     def slice_of(self, obj: Any, attempt: str, fallback: str, bounds: slice, args: tuple[Any, ...]) -> Any:
@@ -227,7 +229,7 @@ class DevicePolicy(Policy):
 
     def exit_context(self, obj: Any, error: Any) -> Any:
         exposure = _find(obj, "__exit__")
-        _admit(obj, exposure, Operation.CALL)
+        _admit(obj, exposure, _CALL)
         leave = getattr(obj, exposure.attribute)
         return leave(None, None, None) if error is None else raise_locally(error, leave)
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any
 
+from gateway.errors import GatewayError
 from gateway.service.exposure import Access, Exposure
 
 
@@ -59,10 +60,17 @@ def current() -> Visit | None:
 
 
 def check() -> None:
-    """To be called by whatever sends to hardware, right before. Raises what `Visit.check` raises."""
+    """To be called by whatever sends to hardware, right before.
+
+    Raises what `Visit.check` raises, with the fact `interrupted`: the port is in order and stays open.
+    """
     visit = _here.visit
     if visit is not None:
-        visit.check()
+        try:
+            visit.check()
+        except GatewayError as refused:
+            refused.facts["interrupted"] = True
+            raise
 
 
 @contextmanager

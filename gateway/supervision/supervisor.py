@@ -19,7 +19,7 @@ from typing import Final
 from gateway.app import audit_path, load_drivers
 from gateway.config import Config
 from gateway.errors import ConfigError
-from gateway.server.safety import Outcome
+from gateway.server.safety import Outcome, Stop
 from gateway.supervision.machine import (
     DEFAULT_PATIENCE,
     Action,
@@ -37,7 +37,7 @@ from gateway.supervision.machine import (
 )
 from gateway.supervision.securing import NOTHING, Report, run_securer
 from gateway.supervision.terminal import has_terminal
-from gateway.supervision.tether import Restart, Tether
+from gateway.supervision.tether import Restart, Tether, stop_of
 from gateway.supervision.words import MAX_WORD, decode, encode
 from gateway.systemd import Notifier
 
@@ -97,6 +97,7 @@ class Supervisor:
         self._lines = b""
         self._reports: list[Report] = []
         self._why = ""
+        self._stop: Stop | None = None
         self._fed_at = monotonic()
         self._had_terminal = has_terminal()
 
@@ -167,6 +168,8 @@ class Supervisor:
             case "reached":
                 ports = said.get("ports")
                 self._reached = ports if isinstance(ports, dict) else {}
+            case "stopped":
+                self._stop = stop_of(said.get("stop"))
             case "serving":
                 self._machine.serving(now)
                 self._notifier.ready(str(said.get("status", "")))
@@ -251,7 +254,8 @@ class Supervisor:
         pid = _fork()
         if pid == 0:
             ours.close()
-            return Tether(theirs, Restart(self._machine.restarts, self._why) if self._machine.restarts else None)
+            number = self._machine.restarts
+            return Tether(theirs, Restart(number, self._why, self._stop) if number else None)
         theirs.close()
         self._worker, self._socket = pid, ours
         return None

@@ -26,7 +26,7 @@ from gateway.protocol.peer import DEVICE_PROFILE, FEATURES, HEARTBEATS, SMALL, V
 from gateway.protocol.vinegar import is_remote
 from gateway.protocol.weight import weight
 from gateway.service import permit
-from gateway.service.device_policy import DevicePolicy
+from gateway.service.device_policy import DevicePolicy, Member
 from gateway.service.handlers import handle
 from gateway.service.permit import Visit
 from gateway.service.policy import Policy
@@ -137,9 +137,11 @@ class Calls:
 
     def _enter(self, task: Task) -> Task | None:
         lane = task.lane
+        if lane is not None and lane is self.lane and self._strict and self._is_urgent(task.request):
+            lane = task.lane = None
         try:
             if len(self.active) + len(self._waiting) >= self._many:
-                self._check_depth()
+                self._check_depth(task)
             if lane is not None:
                 self._refuse_deadlock(lane)
             if lane is not None:
@@ -190,9 +192,21 @@ class Calls:
         for task in list(self._waiting):
             task.request = task.request._replace(args=[], target=None, new=[])
 
-    def _check_depth(self) -> None:
+    def _is_urgent(self, request: Request) -> bool:
+        """Whether it is a call of the root that waits behind nothing, such as the emergency stop."""
+        target = request.target.obj if request.target is not None else None
+        name = ""
+        if request.handler is Handler.CALLATTR and target is self._conn.local_root:
+            name = request.args[1]
+        elif request.handler is Handler.CALL and type(target) is Member and target.target is self._conn.local_root:
+            name = target.exposure.name
+        return type(name) is str and name in getattr(self._conn.local_root, "gateway_urgent", ())
+
+    def _check_depth(self, task: Task) -> None:
         nested = sum(task.waits_for_peer for task in list(self.active.values()))
         running, waiting = len(self.active), len(self._waiting)
+        if task.lane is None and running + waiting < 2 * self._limits.pending_calls and self._is_urgent(task.request):
+            return
         if nested >= self._limits.callback_depth or running + waiting >= self._limits.pending_calls:
             raise Busy(
                 f"{running} calls of this connection run, {nested} of them wait for it, {waiting} wait to run;"
@@ -255,7 +269,9 @@ class Calls:
             following.in_lane = True
             WORKERS.submit(following)
         if was_owner:
-            self._send_fault(task.request, error)
+            WORKERS.submit(
+                self._send_fault, task.request, error
+            )  # the client may take nothing, and nobody waits for it
         return was_owner
 
     def give_up_turn(self) -> Task | None:

@@ -240,9 +240,10 @@ class Connection:
         """The right to control these devices: `with conn.lease("psu1", "dmm1") as bench:`.
 
         `wait`: True waits for them, False does not, a number is the seconds to wait. `soft` and `hard`: seconds without
-        a call, and in all, after which it ends. `on_wait(position, estimate_s)` is called while waiting, `on_ask(by)`
-        when somebody asks for the devices (True hands them over), `on_lost(error)` when it is lost. `force` is an
-        administrator's reason to take them from whoever has them.
+        a call, and in all, after which it ends. `ask`: ask who has them to hand them over, rather than only waiting.
+        `on_wait(position, estimate_s)` is called while waiting, `on_ask(by)` when somebody asks for the devices (True
+        hands them over), `on_lost(error)` when it is lost. `force` is an administrator's reason to take them from
+        whoever has them, `program` what others see in place of this program's name.
 
         Raises LeaseConflict where they are not to be had, NotFound for a device that there is not.
         """
@@ -489,6 +490,10 @@ class Connection:
             self._heard_at = now
         return now - self._heard_at
 
+    def pardon_silence(self, now: float) -> None:
+        """Count from now: it was this side that did not look."""
+        self._heard_at = now
+
     def take_heartbeat(self) -> bool:
         """Take a heartbeat, where that is all that has come, and nobody reads. For the reactor: it never waits."""
         if not self._reading.take():
@@ -577,7 +582,10 @@ class Connection:
         self._peer.forget()
         self._remote_root = None
         for told in self.on_lost:
-            told(self)
+            try:
+                told(self)
+            except Exception:
+                _log.exception("%s: unexpected error at its end; going on", self._config["connid"])
 
     def _tell_service(self) -> None:
         disconnected = getattr(self._local_root, "on_disconnect", None)

@@ -65,6 +65,15 @@ class Lane(Generic[Task]):
             self.owner = self._first.popleft() if self._first else self._next()
             return True, self.owner
 
+    def withdraw(self, task: Task) -> bool:
+        """Take a task out that waits behind others; whether it still did."""
+        with self._lock:
+            try:
+                self._queue.remove(task)
+            except ValueError:
+                return False
+            return True
+
     def reserve(self, client: object) -> bool:
         """Let only this client's tasks through from now on; False where another one has reserved it."""
         with self._lock:

@@ -12,7 +12,8 @@ from threading import Event, Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from gateway.errors import GatewayError, LeaseConflict, LeaseLost, LinkDown
+from gateway.errors import Busy, GatewayError, LeaseConflict, LeaseLost, LinkDown
+from gateway.sync.connection import _CLOSED_HERE
 from gateway.sync.reactor import REACTOR
 from gateway.sync.workers import WORKERS
 
@@ -46,11 +47,14 @@ class Lease:
         soft: float | None = None,
         hard: float | None = None,
         force: str = "",
+        ask: bool = False,
+        program: str = "",
         on_wait: OnWait | None = None,
         on_ask: Callable[[str], bool] | None = None,
         on_lost: Callable[[LeaseLost], Any] | None = None,
     ) -> None:
         self.devices = devices
+        self.number = 0
         self.lost: LeaseLost | None = None
         """Why it is over, if that was not this side's doing."""
         self._conn = conn
@@ -64,15 +68,18 @@ class Lease:
             wait_s=wait_s,
             soft_s=soft,
             hard_s=hard,
-            who=identity(),
+            who=identity(program),
             tell=self._told,
             force=force,
         )
+        conn.on_lost.append(self._link_lost)
         try:
+            if ask:
+                self._ask()
             self._await_grant(None if wait_s < 0 else monotonic() + wait_s)
         except BaseException:
             with suppress(GatewayError):
-                self._handle.release()
+                self.release()
             raise
         self._beat_every_s = (self._handle.status()["heartbeat_s"] or 0.0) / BEATS
         if self._beat_every_s:
@@ -118,21 +125,29 @@ class Lease:
             if self._released:
                 return
             self._released = True
-        with suppress(LinkDown):
-            self._handle.release()
+        if not self._conn.closed:
+            with suppress(ValueError):
+                self._conn.on_lost.remove(self._link_lost)
+            with suppress(LinkDown):
+                self._handle.release()
 
     # -- waiting ----------------------------------------------------------------------------------------------------
+
+    def _ask(self) -> None:
+        """Ask who has the devices to hand them over; where nobody can be asked now, wait like everybody else."""
+        with suppress(LeaseConflict, Busy):
+            self._handle.ask()
 
     def _await_grant(self, deadline: float | None) -> None:
         while True:
             self._changed.clear()
             status = self._handle.status()
             if status["state"] in ("held", "asked"):
-                self.number: int = status["number"]
+                self.number = int(status["number"])
                 return
             if status["state"] == "ended":
                 names = ", ".join(self.devices)
-                raise LeaseConflict(f"{names}: not granted: {status['why']}", by=status["by"], why=status["why"])
+                raise LeaseConflict(f"{names}: {status['why']}", by=status["by"], why=status["why"])
             if self._on_wait is not None:
                 self._on_wait(status["position"], status["estimate_s"])
             left = None if deadline is None else deadline - monotonic()
@@ -143,12 +158,22 @@ class Lease:
     def _told(self, what: str, facts: dict[str, Any]) -> None:
         if what == "asked":
             WORKERS.submit(self._answer, str(facts["by"]))
-        elif what == "ended" and not self._released:
-            self.lost = LeaseLost(
-                f"the lease of {', '.join(self.devices)} is over: {facts['why']}", by=facts["by"], why=facts["why"]
-            )
-            if self._on_lost is not None:
-                WORKERS.submit(self._on_lost, self.lost)
+        elif what == "ended":
+            self._lose(str(facts["by"]), str(facts["why"]))
+        self._changed.set()
+
+    def _lose(self, by: str, why: str) -> None:
+        with self._lock:
+            if self._released or self.lost is not None:
+                return
+            self.lost = LeaseLost(f"the lease of {', '.join(self.devices)} is over: {why} (by {by})", by=by, why=why)
+        if self._on_lost is not None and self.number:
+            WORKERS.submit(self._on_lost, self.lost)
+
+    def _link_lost(self, conn: Connection) -> None:
+        """Without the connection there is no lease; the gateway sees that too."""
+        if conn.lost_why != _CLOSED_HERE:
+            self._lose("the link", conn.lost_why)
         self._changed.set()
 
     def _answer(self, by: str) -> None:
@@ -166,10 +191,10 @@ class Lease:
             REACTOR.call_later(self._beat_every_s, self._beat)
 
 
-def identity() -> dict[str, Any]:
-    """Who this program is, for others to see who has a device: `{program, host, pid}`."""
-    program = Path(sys.argv[0] or "python").name if sys.argv else "python"
-    return {"program": program or "python", "host": socket.gethostname(), "pid": os.getpid()}
+def identity(program: str = "") -> dict[str, Any]:
+    """Who this program (or `program`) is, for others to see who has a device: `{program, host, pid}`."""
+    own = Path(sys.argv[0] or "python").name if sys.argv else "python"
+    return {"program": program or own or "python", "host": socket.gethostname(), "pid": os.getpid()}
 
 
 def join(conn: Connection, token: str) -> int:

@@ -15,7 +15,7 @@ from devices.simulators.line import Simulator
 from devices.simulators.power_supply import SimulatedPowerSupply
 from gateway import config as configuration
 from gateway.app import Gateway, build
-from gateway.errors import DeviceUnavailable, GatewayError
+from gateway.errors import DeviceMissing, DeviceUnavailable, GatewayError
 
 PATIENCE_S = 20.0
 
@@ -77,7 +77,7 @@ def test_a_device_that_leaves_is_missing_and_one_that_returns_is_made_safe_first
         assert plug.supply.output is True
         plug.pull()
         until(lambda: state(conn.root) == "missing")
-        with pytest.raises(DeviceUnavailable, match="psu1 has been missing since .*; nothing was done") as missing:
+        with pytest.raises(DeviceMissing, match="psu1 has been missing since .*; nothing was done") as missing:
             supply.set_voltage(6.0)
         assert missing.value.state == "missing"
         assert conn.root.describe()["psu1"]["since"] == missing.value.since

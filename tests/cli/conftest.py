@@ -190,6 +190,18 @@ def ask(command: Command, bench: dict[str, Any]) -> Callable[..., subprocess.Com
 
 
 @pytest.fixture
+def lease(command: Command, bench: dict[str, Any]) -> Iterator[dict[str, str]]:
+    """The lease of the bench's psu1, held while the test runs: the environment of a command that uses it."""
+    script = "echo $INSTRUMENT_GATEWAY_LEASE; exec sleep 100"
+    with command.running("lease", "psu1", "--gateway", bench["url"], "--", "sh", "-c", script) as running:
+        assert running.process.stdout is not None
+        token = running.process.stdout.readline().strip()
+        assert token, running.complaints()
+        yield {"INSTRUMENT_GATEWAY_LEASE": token}
+        assert running.stop()[0] == 128 + signal.SIGTERM
+
+
+@pytest.fixture
 def at_once() -> Callable[..., list[subprocess.CompletedProcess[str]]]:
     """Runs commands side by side: most of what they take is waiting."""
 

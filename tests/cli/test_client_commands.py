@@ -86,28 +86,57 @@ def test_without_any_gateway_the_error_says_how_to_start_one(command: Any) -> No
 # -- describe --------------------------------------------------------------------------------------------------------
 
 
+FACTS = {
+    "name",
+    "driver",
+    "state",
+    "doc",
+    "identity",
+    "safe_state",
+    "made_safe",
+    "needs_lease",
+    "lease",
+    "owner",
+    "notes",
+}
+
+
 def test_describe_lists_the_devices(ask: Ask) -> None:
     head, *rows = ask("describe").stdout.splitlines()
-    assert head.split() == ["device", "driver", "state", "identity"]
+    assert re.split(r"  +", head) == ["device", "driver", "state", "lease", "safe state", "identity"]
     assert [row.split()[:3] for row in rows] == [
         ["psu1", "ScpiPowerSupply", "open"],
         ["dmm1", "ScpiMultimeter", "open"],
         ["console1", "SerialConsole", "open"],
     ]
+    assert re.search(r" free +output off, setpoint 0 V \(verified \d\d:\d\d:\d\d\) +Instrument Gateway,", rows[0])
     described = document(ask("describe", "--json"))
     assert described.keys() == {"gateway", "devices"}
     assert [device["name"] for device in described["devices"]] == ["psu1", "dmm1", "console1"]
-    assert described["devices"][0].keys() == {"name", "driver", "state", "doc", "identity"}
-    assert "Power Supply" in described["devices"][0]["identity"]
+    supply, meter, _ = described["devices"]
+    assert supply.keys() == meter.keys() == FACTS
+    assert "Power Supply" in supply["identity"]
+    assert (supply["needs_lease"], meter["needs_lease"]) == (True, False)
+    assert supply["made_safe"]["outcome"] == "verified"
+    assert (meter["safe_state"], meter["made_safe"], meter["lease"]) == (None, None, None)
+
+
+def test_describe_says_who_has_a_device(ask: Ask, lease: dict[str, str]) -> None:
+    (supply, *_) = document(ask("describe", "--json"))["devices"]
+    assert supply["lease"].keys() == {"principal", "program", "host", "pid", "number", "held_s", "left_s", "waiting"}
+    assert supply["lease"]["program"] == "sh -c"
+    assert re.search(r"^lease: \S+: sh -c on \S+, for \d+ s$", ask("describe", "psu1").stdout, re.MULTILINE)
 
 
 def test_describe_shows_the_members_of_a_device(ask: Ask) -> None:
     lines = ask("describe", "psu1").stdout.splitlines()
     assert lines[0] == "psu1: ScpiPowerSupply, open"
+    assert lines[2].startswith("identity: Instrument Gateway,Simulated Power Supply")
+    assert lines[3].startswith("safe state: output off, setpoint 0 V (verified ")
     (voltage,) = [line for line in lines if line.startswith("voltage ")]
     assert re.match(r"voltage +property, settable +-> float +V +read +The voltage setpoint\.", voltage)
     described = document(ask("describe", "psu1", "--json"))
-    assert described.keys() == {"gateway", "name", "driver", "state", "doc", "members"}
+    assert described.keys() == FACTS | {"gateway", "members"}
     (row,) = [row for row in described["members"] if row["name"] == "set_voltage"]
     assert row.keys() == {"name", "kind", "signature", "doc", "unit", "access", "settable"}
     assert (row["kind"], row["signature"], row["unit"]) == ("method", "(volts: float) -> None", "V")
@@ -139,13 +168,14 @@ def test_watch_reads_as_often_as_asked(ask: Ask) -> None:
     assert times[2] >= 0.1
 
 
-def test_call_takes_literals_keywords_and_negative_numbers(ask: Ask) -> None:
-    assert ask("call", "psu1.set_voltage", "2.5").returncode == 0
+def test_call_takes_literals_keywords_and_negative_numbers(ask: Ask, lease: dict[str, str]) -> None:
+    assert ask("call", "psu1.set_voltage", "2.5", **lease).returncode == 0
     assert ask("read", "psu1.voltage").stdout == "2.5 V\n"
-    assert ask("call", "psu1.set_voltage", "volts=1").returncode == 0
+    assert ask("call", "psu1.set_voltage", "volts=1", **lease).returncode == 0
     assert ask("read", "psu1.voltage").stdout == "1.0 V\n"
-    assert complaint(ask("call", "psu1.set_voltage", "-1.5"), 1) == "psu1.voltage must be from 0 to 12 V, not -1.5"
-    assert ask("call", "psu1.set_output", "True").returncode == 0
+    refused = ask("call", "psu1.set_voltage", "-1.5", **lease)
+    assert complaint(refused, 1) == "psu1.voltage must be from 0 to 12 V, not -1.5"
+    assert ask("call", "psu1.set_output", "True", **lease).returncode == 0
     assert ask("read", "psu1.output").stdout == "True\n"
     assert ask("call", "console1.write", r"b'\r'").returncode == 0
     assert ask("call", "console1.read_until", "b'> '").stdout.endswith("board> '\n")
@@ -167,8 +197,24 @@ ERRORS = [
     (("read", "psu2.voltage"), 3, "not-found", "no device 'psu2' at "),
     (("read", "psu1.voltag"), 3, "not-found", "psu1 has no 'voltag'; did you mean 'voltage'?"),
     (("describe", "dmm"), 3, "not-found", "no device 'dmm' at "),
-    (("call", "psu1.set_voltage", "99"), 1, "out-of-range", "psu1.voltage must be from 0 to 12 V, not 99"),
-    (("call", "psu1.set_output", "on"), 1, "type-error", "TypeError: psu1.output must be True or False, not str"),
+    (
+        ("call", "psu1.set_voltage", "3 V"),
+        1,
+        "not-leased",
+        "controlling psu1 takes a lease: gateway lease psu1 -- gateway call psu1.set_voltage '3 V'",
+    ),
+    (("lease", "psu2", "--", "true"), 3, "not-found", "no device 'psu2' here; there are: psu1, dmm1, console1"),
+    (("lease", "psu2"), 3, "not-found", "no device 'psu2' at "),
+    (("lease", "--", "true"), 2, "usage", "say which devices: gateway lease psu1 -- COMMAND"),
+    (("lease", "psu1", "--"), 2, "usage", "say behind -- which command to run"),
+    (("lease", "psu1", "--no-wait"), 2, "usage", "--no-wait needs a command to run"),
+    (("lease", "psu1", "--no-wait", "--wait", "1", "--", "true"), 2, "usage", "--no-wait goes neither with --wait"),
+    (("lease", "--release", "psu1"), 2, "usage", "--release DEVICE and --reason TEXT go together"),
+    (("lease", "--release", "psu1", "--reason", "lunch"), 3, "not-found", "there is no lease of 'psu1'"),
+    (("lease", "psu1", "--soft", "-1", "--", "true"), 1, "out-of-range", "soft_s must be from 0.1 to 86400 s"),
+    (("estop", "smoke", "--state"), 2, "usage", "REASON, --reset and --state exclude each other"),
+    (("test-safe", "psu2"), 3, "not-found", "no device 'psu2' at "),
+    (("test-safe", "dmm1"), 3, "not-found", "dmm1 has no safe state; declare one: [devices.dmm1.safe]"),
     (("call", "console1.read_until", "b'never'", "0.1"), 4, "call-timeout", "console1"),
     (
         ("call", "console1.read_until", "b'never'", "5", "--timeout", "0.3"),
@@ -191,7 +237,7 @@ ERRORS = [
 def test_an_error_has_a_code_and_a_message_that_helps(
     ask: Ask, words: tuple[str, ...], code: int, name: str, message: str
 ) -> None:
-    error = document(ask(*words, "--json"), code)["error"]
+    error = document(ask(words[0], "--json", *words[1:]), code)["error"]
     assert error.keys() == {"code", "message"}
     assert error["code"] == name
     assert message in error["message"]
@@ -205,6 +251,16 @@ def test_an_error_has_a_code_and_a_message_that_helps(
 )
 def test_an_error_is_one_line_on_stderr(ask: Ask, words: tuple[str, ...], code: int, message: str) -> None:
     assert message in complaint(ask(*words), code)
+
+
+def test_an_error_of_a_call_under_a_lease_is_the_devices(ask: Ask, lease: dict[str, str]) -> None:
+    for words, name, message in (
+        (("psu1.set_voltage", "99"), "out-of-range", "psu1.voltage must be from 0 to 12 V, not 99"),
+        (("psu1.set_output", "on"), "type-error", "TypeError: psu1.output must be True or False, not str"),
+    ):
+        error = document(ask("call", *words, "--json", **lease), 1)["error"]
+        assert error["code"] == name
+        assert message in error["message"]
 
 
 def test_debug_shows_the_traceback(ask: Ask) -> None:
@@ -227,9 +283,7 @@ def test_a_server_that_is_no_gateway_is_told_apart(command: Any, tmp_path: Path)
 
 
 def test_shell_has_the_devices_by_name(ask: Ask) -> None:
-    assert ask("shell", "-c", "psu1.set_voltage(2)\nprint(psu1.voltage)\nroot.names()").stdout == (
-        "2.0\n['psu1', 'dmm1', 'console1']\n"
-    )
+    assert ask("shell", "-c", "print(psu1.max_voltage)\nroot.names()").stdout == "12.0\n['psu1', 'dmm1', 'console1']\n"
     ran = document(ask("shell", "--json", "-c", "print('hello'); dmm1.waveform(3) * 0"))
     assert ran.keys() == {"gateway", "output", "value"}
     assert (ran["output"], ran["value"]) == ("hello\n", [0.0, 0.0, 0.0])
@@ -241,6 +295,12 @@ def test_shell_runs_what_is_piped_into_it_and_goes_on_after_an_error(ask: Ask) -
     assert done.returncode == 0
     assert done.stdout == "12.0\n"
     assert done.stderr.startswith("AccessDenied: psu1: 'nothing' is not exposed")
+
+
+def test_shell_gets_a_lease_and_gives_it_back(ask: Ask) -> None:
+    used = ask("shell", "-c", "bench = lease('psu1')\nbench.psu1.set_voltage(2)\nprint(psu1.voltage)\nbench.release()")
+    assert (used.returncode, used.stdout, used.stderr) == (0, "2.0\n", "")
+    assert ask("read", "psu1.voltage").stdout == "0.0 V\n"
 
 
 # -- every command ---------------------------------------------------------------------------------------------------

@@ -66,13 +66,17 @@ def test_serve_says_where_it_is_who_can_connect_and_what_it_serves(
             r"^psu1 +scpi-power-supply +open +Instrument Gateway,Simulated Power Supply", shown, re.MULTILINE
         )
         assert re.search(
-            r"^gone +scpi-multimeter +faulty +/dev/ttyNothing can't be opened: there is no", shown, re.MULTILINE
+            r"^gone +scpi-multimeter +closed +missing: nothing with path '/dev/ttyNothing' is plugged in$",
+            shown,
+            re.MULTILINE,
         )
         code, took_s = running.stop()
         assert code == 0
         assert took_s < 3
         assert running.rest() == "stopped; in their safe state: psu1; not reached: gone\n"
-        assert "WARNING gateway.app: gone is not available: /dev/ttyNothing" in running.complaints()
+        assert (
+            "WARNING gateway.plugged: gone is missing: nothing with path '/dev/ttyNothing' is" in running.complaints()
+        )
 
 
 @pytest.mark.parametrize("flags", [[], ["--no-supervise"]], ids=["supervised", "alone"])
@@ -86,10 +90,10 @@ def test_however_it_ends_the_devices_are_made_safe(
         assert serving.keys() == {"name", "url", "local_only", "advertised", "advert_status", "devices"}
         assert serving["devices"][0].keys() == {"name", "driver", "state", "identity", "problem"}
         assert serving["advert_status"] == "not advertised: switched off in the config"
-        with gateway.connect(serving["url"]) as conn, conn.lease("psu1") as mine:
-            mine.psu1.set_voltage(5)
-            mine.psu1.set_output(True)
-            assert mine.psu1.output is True
+        with gateway.connect(serving["url"]) as conn, conn.lease("psu1") as bench:
+            bench.psu1.set_voltage(5)
+            bench.psu1.set_output(True)
+            assert bench.psu1.output is True
             ended, took_s = running.stop(number)
         assert (ended, running.rest(), running.complaints()) == (code, "", "")
         assert took_s < 3
@@ -179,6 +183,8 @@ def test_the_demo_with_its_client_reads_well_without_a_terminal(command: Any) ->
         r"   hello from the network",
         r"   AccessDenied: psu1: 'query' is not exposed.*",
         r"   OutOfRange: psu1\.voltage must be from 0 to 12 V, not 99",
+        r"   NotLeased: controlling psu1 takes a lease, and this connection has none; lease it first",
+        r"   the lease is over, and the gateway switched the supply off: output False, setpoint 0 V",
         r"stopped; in their safe state: psu1, dmm1, console1",
     ):
         assert re.search(f"^{line}$", done.stdout, re.MULTILINE), done.stdout
@@ -188,7 +194,7 @@ def test_the_demo_prints_what_to_paste_elsewhere(command: Any) -> None:
     with command.running("demo", "--name", "paste", "--listen", "tcp://127.0.0.1:0") as running:
         shown = running.lines_until("Ctrl-C")
         (script,) = re.findall(r"python.* -c '(.*)'$", shown, re.MULTILINE)
-        assert re.search(r"gateway list$", shown, re.MULTILINE)
+        assert re.search(r"gateway lease psu1 -- .*gateway call psu1\.set_voltage 3\.3$", shown, re.MULTILINE)
         assert script == 'import gateway; print(gateway.connect("paste").root.dmm1.voltage_dc)'
         assert running.stop(signal.SIGINT)[0] == 130
         assert running.rest() == "stopped; in their safe state: psu1, dmm1, console1\n"
@@ -217,7 +223,7 @@ def test_stdio_serves_one_peer_and_makes_safe_when_it_leaves(
     # Without --config: the user's own at its usual place, as ssh://host asks for it.
     with gateway.connect(f"pipe:{sys.executable} -m gateway stdio") as conn:
         assert conn.root.names() == ["psu1"]
-        conn.root.psu1.set_output(True)
+        conn.lease("psu1").psu1.set_output(True)
         assert conn.root.psu1.output is True
         with pytest.raises(AttributeError, match="not exposed"):
             conn.root.psu1.query("*RST")

@@ -18,7 +18,7 @@ import pytest
 import gateway
 from devices.simulators.line import Simulator
 from devices.simulators.power_supply import SimulatedPowerSupply
-from gateway.errors import DeviceUnavailable, GatewayError
+from gateway.errors import DeviceUnavailable, EmergencyStop, GatewayError
 from gateway.server.audit import last_records, verify
 from tests.cli.terminal import Terminal
 
@@ -230,6 +230,27 @@ def test_the_restarted_gateway_serves_what_the_dead_one_did_and_not_a_file_that_
         kill_worker(running)
         with connected(url) as conn:
             assert conn.root.names() == ["psu1"]
+
+
+def test_an_emergency_stop_outlives_the_gateway(command: Any, write: Callable[..., Path]) -> None:
+    with command.running("serve", str(write()), "--json") as running:
+        url = running.document()["url"]
+        with gateway.connect(url) as conn:
+            conn.root.estop("smoke")
+            before = conn.root.estop_state()
+            later = time.monotonic() + 0.5  # the keeper looks around ten times a second
+            until(lambda: time.monotonic() > later)
+            kill_worker(running)
+        for _ in range(2):
+            with connected(url) as conn:
+                assert conn.root.estop_state() == before
+                with conn.lease("psu1") as mine, pytest.raises(EmergencyStop, match="smoke"):
+                    mine.psu1.set_output(True)
+            kill_worker(running)
+        with connected(url) as conn:
+            conn.root.estop_reset("a fuse; replaced")
+            with conn.lease("psu1") as mine:
+                mine.psu1.set_output(True)
 
 
 def test_a_driver_that_takes_its_process_along_does_not_take_the_supervisor_along(

@@ -89,6 +89,10 @@ def test_the_shell_completes_names_without_asking_the_instruments(look: Look) ->
     terminal = look("shell", INPUTRC="/dev/null")
     banner = plain(terminal.wait_for(r">>> "))
     assert "psu1 (ScpiPowerSupply), dmm1 (ScpiMultimeter), console1 (SerialConsole)" in banner
+    terminal.type("psu1.set_voltage(1)\r")
+    terminal.wait_for(r"NotLeased: controlling psu1 takes a lease, .*\r\n>>> ")
+    terminal.type("bench = lease('psu1')\r")
+    terminal.wait_for(r">>> ")
     terminal.type("ps\t")
     terminal.wait_for(r"psu1")
     terminal.type(".set_v\t")

@@ -181,5 +181,5 @@ def test_every_device_exposes_who_it_is_its_safe_state_and_its_state() -> None:
         "identify": ("method", "read", False),
         "make_safe": ("method", "control", False),
         "state": ("property", "read", False),
-        "transaction": ("method", "read", False),
+        "transaction": ("method", "control", False),
     }

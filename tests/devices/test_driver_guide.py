@@ -26,7 +26,14 @@ def test_the_guides_driver_simulator_and_test_work(tmp_path: Path, monkeypatch: 
         guide = importlib.import_module("test_thermostat")
         guide.test_a_thermostat_heats_within_its_limit_and_is_left_cold()
         thermostat = importlib.import_module("thermostat").Thermostat
-        assert set(exposure_table(thermostat)) == {"identify", "make_safe", "state", "temperature", "heat_to"}
+        assert set(exposure_table(thermostat)) == {
+            "heat_to",
+            "identify",
+            "make_safe",
+            "state",
+            "temperature",
+            "transaction",
+        }
         assert msgspec.convert({"port": "x", "hottest": 60.0}, thermostat.Options).hottest == 60.0
     finally:
         for name in MODULES:

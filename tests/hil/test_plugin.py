@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import gateway.config  # noqa: F401 - first imported by a run of pytester's it would be gone again, in part
 from devices.simulators.line import Simulator
 from devices.simulators.power_supply import SimulatedPowerSupply
 from hil.faults import End
@@ -156,8 +157,9 @@ def test_a_real_gateway_and_an_instrument_host_run_in_processes_of_their_own(
             assert running.pid != os.getpid()
             assert not running.document["advertised"]
             with running.connect() as connection:
-                connection.root.psu7.set_voltage(3.3)
-                assert connection.root.psu7.voltage == 3.3
+                with connection.lease("psu7") as bench:
+                    bench.psu7.set_voltage(3.3)
+                    assert connection.root.psu7.voltage == 3.3
             assert running.stop() == 0
 
         def test_host(wire, instrument_host, gateway_process):
@@ -167,8 +169,11 @@ def test_a_real_gateway_and_an_instrument_host_run_in_processes_of_their_own(
             gateway.wait_for("far.psu7", 15)
             with gateway.connect() as connection:
                 psu = connection.root.device("far.psu7")
-                psu.set_voltage(2.5)
-                assert psu.voltage == 2.5
+                with connection.lease("far.psu7"):
+                    psu.set_voltage(2.5)
+                    assert psu.voltage == 2.5
+                psu.make_safe()
+                assert psu.voltage == 0.0
     """)
     pytester.runpytest().assert_outcomes(passed=2)
 

@@ -56,6 +56,7 @@ class Cause(StrEnum):
     WAITED_TOO_LONG = "waited-too-long"
 
 
+_ENDED: Final = State.ENDED
 _ENDS: Final = dict.fromkeys(
     (Cause.RELEASED, Cause.IDLE, Cause.TIME_OVER, Cause.REVOKED, Cause.HOLDER_LOST), State.ENDED
 )
@@ -210,9 +211,20 @@ class Lease:
         return self.wanted.token
 
     @property
+    def ended(self) -> bool:
+        """Whether it is over."""
+        return self.state is _ENDED
+
+    @property
     def end(self) -> float:
         """When it ends if nothing happens any more: not by the soft limit while a call runs."""
         return self.hard_end if self.running or self.hard_end < self.soft_end else self.soft_end
+
+    def left(self, now: float) -> None:
+        """A call that ran under it is over."""
+        self.running -= 1
+        soft_end = now + self.wanted.soft_s
+        self.soft_end = max(self.soft_end, soft_end)
 
     def used(self, now: float) -> None:
         """The soft limit begins anew."""

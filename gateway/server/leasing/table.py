@@ -171,6 +171,15 @@ class LeaseTable:
         self.check(device, number, now)
         self._held[device].running += 1
 
+    def enter_as(self, device: str, key: Hashable, now: float) -> Lease:
+        """`admit` and `enter` in one; the lease that the call runs under."""
+        lease = self._held.get(device)
+        if lease is None or key not in lease.keys or now >= lease.end:
+            self.admit(device, key, now)
+            raise AssertionError("admit has raised")
+        lease.running += 1
+        return lease
+
     def leave(self, number: int, now: float) -> None:
         """A call that has entered is over. Nothing to do where the lease is, too."""
         lease = self._register.leases.get(number)
