@@ -438,8 +438,8 @@ class Gateway:
             host.start()
         self.hosts = (*self.hosts, *hosts)
         self.devices = tuple(served[name] for name in sections)
-        for name in made:
-            self.keeper.withdraw(name, _CHANGED)
+        for name, device in made.items():
+            self.keeper.withdraw(name, "it is being opened" if device is served[name] else _CHANGED)
         if self._plugged is not None:
             instruments = {device.name: device.instrument for device in self.devices}
             self._plugged.replace(config, instruments, apart_from=made.keys())

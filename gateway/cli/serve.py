@@ -81,6 +81,8 @@ def _serve(screen: Screen, settings: Config, read: Callable[[], Config], oversee
     gateway = build(settings, open_audit(settings.gateway))
     if overseer.restart is not None:
         gateway.why = f"the gateway starts again: {overseer.restart.why}"
+        if overseer.restart.stop is not None:
+            gateway.keeper.safety.latch(overseer.restart.stop)
 
     def start() -> None:
         gateway.start()

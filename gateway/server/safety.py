@@ -256,6 +256,12 @@ class Safety:
         _log.critical("EMERGENCY STOP by %s: %s", by, why)  # last, for a log may have to be waited for
         return [errand for errand in begun if errand is not None]
 
+    def latch(self, stop: Stop) -> None:
+        """Take over the emergency stop of a gateway that died; its devices have to be made safe by somebody else."""
+        with self._lock:
+            self._stop = stop
+        _log.warning("the emergency stop of %s (%s) still holds", stop.by, stop.why)
+
     def reset(self, by: str, why: str) -> None:
         """Release the emergency stop. Raises OutOfRange without a reason."""
         if not why.strip():

@@ -100,7 +100,7 @@ class KillSecurer:
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """Have the worker end as if it had got that signal."""
+    """Have the worker end as by that signal, SIGINT or SIGTERM."""
 
     number: int
 
@@ -177,7 +177,7 @@ class Supervision:
 
     def died(self, code: int, now: float) -> None:
         """The worker is gone. `code` is its exit code, or the negative number of the signal that killed it."""
-        how = _how(code)
+        how = how_it_ended(code)
         if self.state is State.HUNG:
             self._secure(self._hang, now)
         elif self.state is State.ENDING:
@@ -213,7 +213,7 @@ class Supervision:
             return
         self._asked = number
         if self.state in (State.STARTING, State.SERVING):
-            self._actions.append(Forward(number))
+            self._actions.append(Forward(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM))
             self._go(State.ENDING, now + self._patience.end_s)
         elif self.state is State.BACKING_OFF:
             self._end(_code_of(number))
@@ -330,7 +330,8 @@ def _code_of(number: int) -> int:
     return _INTERRUPTED if number == signal.SIGINT else 0
 
 
-def _how(code: int) -> str:
+def how_it_ended(code: int) -> str:
+    """What became of a process, in words. `code` is its exit code, or the negative number of a signal."""
     if code >= 0:
         return f"ended by itself, with code {code}"
     try:

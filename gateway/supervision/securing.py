@@ -1,7 +1,7 @@
-"""The securer: a process of its own that makes the devices of a gateway safe which died.
+"""The securer: a process that has the devices of a gateway made safe which died, each by a process of its own.
 
-Drivers did not keep the gateway from dying, so they are not trusted here either: what hangs or crashes takes the
-securer along, and not the supervisor. It says how each device is as soon as that is known, writes the audit log, ends.
+Drivers did not keep the gateway from dying, so they are not trusted here either: one that hangs or crashes takes along
+nothing but its own process. The securer says how each device is as soon as it knows, writes the audit log, and ends.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import select
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ from gateway.errors import GatewayError
 from gateway.server.audit import AuditLog, Entry
 from gateway.server.safety import Outcome, Safety
 from gateway.server.station import Station
+from gateway.supervision.machine import how_it_ended
 from gateway.supervision.words import decode, encode
 from gateway.sync.lane import Lane
 
@@ -31,10 +32,13 @@ SUPERVISOR: Final = "the supervisor"
 """Who did it, in the audit log."""
 UNREACHED: Final = "unreached"
 """The outcome for a device that is not there, and was not there for the gateway either."""
+NOTHING: Final = "nothing"
+"""The outcome for a device that has no safe state: it is left alone."""
 DEVICE_S: Final = 3.0
 """A device that is not safe by then counts as failed."""
-LIFE_S: Final = 15
-"""The securer ends by then in any case, also without a supervisor."""
+LIFE_S: Final = 10
+"""All these processes end by then in any case, also without a supervisor."""
+MAX_LINE: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +47,18 @@ class Report:
 
     device: str
     outcome: str
-    """`verified`, `failed` or `unreached`."""
+    """`verified`, `failed`, `unreached` or `nothing`."""
     took_s: float
     detail: str = ""
 
     def encode(self) -> bytes:
         """As a line."""
-        facts = {"device": self.device, "outcome": self.outcome, "took_s": self.took_s, "detail": self.detail}
+        facts: dict[str, Any] = {
+            "device": self.device,
+            "outcome": self.outcome,
+            "took_s": self.took_s,
+            "detail": self.detail[:1000],
+        }
         return encode("report", **facts) + b"\n"
 
     @staticmethod
@@ -74,41 +83,69 @@ def secure_devices(
     told: Callable[[Report], None],
     timeout_s: float = DEVICE_S,
 ) -> list[Report]:
-    """Open each device that has a safe state, bring it there, let go of it; side by side, for `timeout_s` at most.
+    """Have each device that has a safe state opened, brought there and let go, side by side, within `timeout_s`.
 
-    `reached` are the ports of those that the gateway had open. `told` is called with each report, in some thread.
+    `reached` are the ports of those that the gateway had open. `told` is called with each report as soon as it is
+    there. This process must have no threads. Disabled devices are left alone.
     """
-    reports: dict[str, Report] = {}
-    lock = threading.Lock()
-
-    def settle(report: Report) -> None:
-        with lock:
-            if report.device not in reports:
-                reports[report.device] = report
-                told(report)
-
-    def work(section: DeviceSection) -> None:
-        report = _secure(section, reached.get(section.name), why, timeout_s)
-        if report is not None:
-            settle(report)
-
     began = time.monotonic()
-    threads = [
-        (section, threading.Thread(target=work, args=(section,), name=f"securer-{section.name}", daemon=True))
+    working = [
+        _Work(section, reached.get(section.name), why, timeout_s)
         for section in sections
         if section.common.disabled is None
     ]
-    for _, thread in threads:
-        thread.start()
-    for section, thread in threads:
-        thread.join(max(0.0, began + timeout_s - time.monotonic()))
-        if thread.is_alive():
-            settle(Report(section.name, Outcome.FAILED, time.monotonic() - began, f"not done within {timeout_s:g} s"))
-    return list(reports.values())
+    reports = []
+    poller = select.poll()
+    by_pipe = {work.pipe: work for work in working}
+    for pipe in by_pipe:
+        poller.register(pipe, select.POLLIN)
+    while by_pipe and (left_s := began + timeout_s - time.monotonic()) > 0:
+        for pipe, _ in poller.poll(left_s * 1000):
+            poller.unregister(pipe)
+            reports.append(by_pipe.pop(pipe).report())
+            told(reports[-1])
+    for work in by_pipe.values():
+        work.kill()
+        reports.append(Report(work.name, Outcome.FAILED, time.monotonic() - began, f"not done within {timeout_s:g} s"))
+        told(reports[-1])
+    return reports
 
 
-def _secure(section: DeviceSection, port: str | None, why: str, timeout_s: float) -> Report | None:
-    """Do it for one device; None where it has no safe state. Never raises."""
+class _Work:
+    """A process that makes one device safe. It writes its report to `pipe`, and ends."""
+
+    def __init__(self, section: DeviceSection, port: str | None, why: str, timeout_s: float) -> None:
+        self.name = section.name
+        self.pipe, writing = os.pipe()
+        self._began = time.monotonic()
+        self._pid = os.fork()
+        if self._pid == 0:
+            with contextlib.suppress(BaseException):
+                signal.alarm(LIFE_S)
+                os.write(writing, _secure(section, port, why, timeout_s).encode())
+            sys.stderr.flush()
+            # Without the interpreter's own end: threads of a driver must not keep the process.
+            os._exit(0)
+        os.close(writing)
+
+    def report(self) -> Report:
+        """What it reported, or how it died. It has ended, or is about to."""
+        # At most one line, which a pipe takes at once.
+        report = Report.decode(os.read(self.pipe, MAX_LINE))
+        if report is not None:
+            return report
+        _, status = os.waitpid(self._pid, 0)
+        how = how_it_ended(os.waitstatus_to_exitcode(status))
+        return Report(self.name, Outcome.FAILED, time.monotonic() - self._began, f"the process of its driver {how}")
+
+    def kill(self) -> None:
+        """It takes too long. Its port is free afterwards."""
+        os.kill(self._pid, signal.SIGKILL)
+        os.waitpid(self._pid, 0)
+
+
+def _secure(section: DeviceSection, port: str | None, why: str, timeout_s: float) -> Report:
+    """Do it for one device. Never raises."""
     began = time.monotonic()
     opened = False
     try:
@@ -118,7 +155,7 @@ def _secure(section: DeviceSection, port: str | None, why: str, timeout_s: float
         instrument.gateway_lane = Lane(section.name, 1)
         station = Station(section.name, instrument, section.common)
         if not station.safe_state:
-            return None
+            return Report(section.name, NOTHING, time.monotonic() - began)
         try:
             instrument.open()
             opened = True
@@ -145,6 +182,8 @@ def write_down(path: Path, why: str, reports: Sequence[Report]) -> None:
     with contextlib.suppress(GatewayError):
         log.write(Entry(identity=SUPERVISOR, peer="", device="", method="restart", outcome="died", note=why))
         for report in reports:
+            if report.outcome == NOTHING:
+                continue
             log.write(
                 Entry(
                     identity=SUPERVISOR,
@@ -173,7 +212,6 @@ def run_securer(
         if audit is not None:
             write_down(audit, why, reports)
     sys.stderr.flush()
-    # Without the interpreter's own end: threads that hang must not keep the process.
     os._exit(0)
 
 

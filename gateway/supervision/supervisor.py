@@ -19,7 +19,7 @@ from typing import Final
 from gateway.app import audit_path, load_drivers
 from gateway.config import Config
 from gateway.errors import ConfigError
-from gateway.server.safety import Outcome
+from gateway.server.safety import Outcome, Stop
 from gateway.supervision.machine import (
     DEFAULT_PATIENCE,
     Action,
@@ -35,9 +35,9 @@ from gateway.supervision.machine import (
     Supervision,
     Tell,
 )
-from gateway.supervision.securing import Report, run_securer
+from gateway.supervision.securing import NOTHING, Report, run_securer
 from gateway.supervision.terminal import has_terminal
-from gateway.supervision.tether import Restart, Tether
+from gateway.supervision.tether import Restart, Tether, stop_of
 from gateway.supervision.words import MAX_WORD, decode, encode
 from gateway.systemd import Notifier
 
@@ -97,6 +97,7 @@ class Supervisor:
         self._lines = b""
         self._reports: list[Report] = []
         self._why = ""
+        self._stop: Stop | None = None
         self._fed_at = monotonic()
         self._had_terminal = has_terminal()
 
@@ -167,6 +168,8 @@ class Supervisor:
             case "reached":
                 ports = said.get("ports")
                 self._reached = ports if isinstance(ports, dict) else {}
+            case "stopped":
+                self._stop = stop_of(said.get("stop"))
             case "serving":
                 self._machine.serving(now)
                 self._notifier.ready(str(said.get("status", "")))
@@ -191,8 +194,10 @@ class Supervisor:
         *lines, self._lines = self._lines.split(b"\n")
         for line in lines:
             report = Report.decode(line)
-            if report is not None:
-                self._reports.append(report)
+            if report is None:
+                continue
+            self._reports.append(report)
+            if report.outcome != NOTHING:
                 level = logging.ERROR if report.outcome == Outcome.FAILED else logging.WARNING
                 detail = f": {report.detail}" if report.detail else ""
                 _log.log(level, "%s: safe state %s in %.2f s%s", report.device, report.outcome, report.took_s, detail)
@@ -212,9 +217,10 @@ class Supervisor:
                 os.close(self._pipe)
                 self._pipe = -1
             unsafe = [report.device for report in self._reports if report.outcome == Outcome.FAILED]
-            told = {report.device for report in self._reports}
-            if code != 0:  # it was killed, or a driver took it along
-                unsafe += [name for name in self._reached if name not in told]
+            if code != 0:
+                told = {report.device for report in self._reports}
+                enabled = [section.name for section in self._settings.devices if section.common.disabled is None]
+                unsafe += [name for name in enabled if name not in told]
             self._machine.secured(unsafe, monotonic())
 
     # -- what is done -----------------------------------------------------------------------------------------------
@@ -248,7 +254,8 @@ class Supervisor:
         pid = _fork()
         if pid == 0:
             ours.close()
-            return Tether(theirs, Restart(self._machine.restarts, self._why) if self._machine.restarts else None)
+            number = self._machine.restarts
+            return Tether(theirs, Restart(number, self._why, self._stop) if number else None)
         theirs.close()
         self._worker, self._socket = pid, ours
         return None

@@ -17,10 +17,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from time import monotonic
 from typing import Any, Final, Protocol
 
 from gateway.app import Gateway
+from gateway.server.safety import Stop
 from gateway.supervision.words import MAX_WORD, decode, encode
 from gateway.systemd import Notifier
 
@@ -36,6 +38,8 @@ class Restart:
     number: int
     """How often the gateway was restarted so far."""
     why: str
+    stop: Stop | None = None
+    """The emergency stop that was latched then, and is still."""
 
 
 class Stopping(Protocol):
@@ -55,22 +59,30 @@ class Tether:
         self._socket = sock
         self._pinged_at = -PING_S
         self._reached: dict[str, str] = {}
+        self._stop = restart.stop if restart is not None else None
 
     def attend(self, stop: Stopping) -> None:
         """Listen to the supervisor from now on: what it says reaches `stop`, and so does that it is gone."""
         threading.Thread(target=self._listen, args=(stop,), name="gateway-tether", daemon=True).start()
 
     def watch(self, gateway: Gateway) -> None:
-        """Ping while the keeper's thread looks around, and say where the devices are when that changes."""
+        """Ping while the keeper's thread looks around. Say where the devices are, and of the emergency stop."""
 
         def tick(now: float) -> None:
+            stop = gateway.keeper.safety.stopped
+            if stop != self._stop and self._say("stopped", stop=facts_of(stop)):
+                self._stop = stop
             if now - self._pinged_at >= PING_S and self._say("ping"):
                 self._pinged_at = now
-                reached = self._reached | reached_ports(gateway)
-                if reached != self._reached and self._say("reached", ports=reached):
-                    self._reached = reached
+                self._tell_reached(gateway)
 
+        self._tell_reached(gateway)
         gateway.keeper.each_tick.append(tick)
+
+    def _tell_reached(self, gateway: Gateway) -> None:
+        reached = self._reached | reached_ports(gateway)
+        if reached != self._reached and self._say("reached", ports=reached):
+            self._reached = reached
 
     def serving(self, status: str) -> None:
         """It serves."""
@@ -157,6 +169,18 @@ class Alone:
             yield
         finally:
             self._notifier.ready()
+
+
+def facts_of(stop: Stop | None) -> dict[str, str] | None:
+    """An emergency stop in plain values."""
+    return None if stop is None else {"by": stop.by, "why": stop.why, "since": stop.since.isoformat()}
+
+
+def stop_of(facts: object) -> Stop | None:
+    """The emergency stop of these facts; None for none."""
+    if not isinstance(facts, dict):
+        return None
+    return Stop(str(facts["by"]), str(facts["why"]), datetime.fromisoformat(str(facts["since"])))
 
 
 def reached_ports(gateway: Gateway) -> dict[str, str]:

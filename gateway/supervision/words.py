@@ -3,6 +3,7 @@
     worker      {"word": "ping"}                        its keeper has looked around
                 {"word": "serving", "status": "..."}    it serves
                 {"word": "reached", "ports": {"psu1": "/dev/ttyUSB0"}}    devices that it had open
+                {"word": "stopped", "stop": {"by": "alice", "why": "smoke", "since": "2024-08-17T12:00:00+00:00"}}
                 {"word": "reloading"}, {"word": "reloaded", "good": true}
                 {"word": "ending"}                      it was asked to end, and does
     supervisor  {"word": "stop", "number": 15}          end as by that signal

@@ -64,7 +64,7 @@ class Command:
         )
 
     @contextmanager
-    def running(self, *words: str) -> Iterator[Running]:
+    def running(self, *words: str, **environment: str) -> Iterator[Running]:
         """The command while it runs; killed at the end if it still does."""
         with (
             (self.folder / "stderr").open("w+", encoding="utf-8") as errors,
@@ -75,7 +75,7 @@ class Command:
                 stderr=errors,
                 text=True,
                 cwd=self.folder,
-                env=self.environment(),
+                env=self.environment(**environment),
             ) as process,
         ):
             try:

@@ -79,12 +79,13 @@ def test_serve_says_where_it_is_who_can_connect_and_what_it_serves(
         )
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130), (signal.SIGHUP, 0)])
+@pytest.mark.parametrize("flags", [[], ["--no-supervise"]], ids=["supervised", "alone"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_however_it_ends_the_devices_are_made_safe(
-    command: Any, instruments: Tables, write: Callable[..., Path], number: int, code: int
+    command: Any, instruments: Tables, write: Callable[..., Path], number: int, code: int, flags: list[str]
 ) -> None:
     config = write({"psu1": instruments["psu1"]}, listen=f"unix://{command.folder}/socket", advertise=False)
-    with command.running("serve", str(config), "--json") as running:
+    with command.running("serve", str(config), "--json", *flags) as running:
         serving = running.document()
         assert serving.keys() == {"name", "url", "local_only", "advertised", "advert_status", "devices"}
         assert serving["devices"][0].keys() == {"name", "driver", "state", "identity", "problem"}
