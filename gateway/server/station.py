@@ -26,7 +26,6 @@ from gateway.errors import (
     DeviceUnavailable,
     GatewayError,
     Interlocked,
-    LeaseLost,
     OutcomeUnknown,
     OutOfRange,
 )
@@ -523,11 +522,10 @@ class DeviceVisit(Visit):
         if lease is not None and station.custodian is not None and (lease.ended or monotonic() >= lease.end):
             station.custodian.check(station.name, self.number)
         if station.hung is self:
-            raise LeaseLost(
-                f"{station.name}: the call was given up; nothing more is sent",
+            raise CallTimeout(
+                f"{self.what} took longer than {station.deadline_s:g} s and was given up; nothing more is sent",
                 device=station.name,
-                by="the gateway",
-                why="it took too long",
+                timeout_s=station.deadline_s,
             )
         if self.access is not _READ and not self.is_safe:
             station.refuse_stopped()
