@@ -131,16 +131,26 @@ class Bound:
 class Station:
     """One device. `device` has a `gateway_lane`; `common` is what its config says beside the driver's options.
 
-    Raises ConfigError for limits, a safe state or an interlock that do not fit the device.
+    `on_trial` is one that no call ever meets: it only shows whether a config fits. Raises ConfigError for limits, a safe
+    state or an interlock that do not fit the device.
     """
 
-    def __init__(self, name: str, device: Any, common: DeviceCommon, custodian: Custodian | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        device: Any,
+        common: DeviceCommon,
+        custodian: Custodian | None = None,
+        *,
+        on_trial: bool = False,
+    ) -> None:
         self.name = name
         self.device = device
         self.common = common
         self.custodian = custodian
         self.lane = device.gateway_lane
-        self.lane.station = self
+        if not on_trial:
+            self.lane.station = self
         self.safe_state = _safe_state(device, common)
         """What its safe state is, in words; empty where it has none."""
         self.is_disabled = common.disabled is not None

@@ -14,7 +14,7 @@ from devices.power_supply import PowerSupplyOptions, ScpiPowerSupply
 from devices.simulators.line import Simulator
 from devices.simulators.power_supply import SimulatedPowerSupply
 from gateway.config.common import DeviceCommon
-from gateway.errors import Busy, CallTimeout, DeviceUnavailable, Interlocked
+from gateway.errors import Busy, CallTimeout, DeviceUnavailable, Interlocked, NotLeased
 from gateway.server.keeper import Keeper
 from tests.server.kept import PATIENCE_S, Bench, Box, until
 
@@ -292,6 +292,27 @@ def test_a_reading_that_takes_too_long_is_taken_out_of_the_queue(
     assert bench.keeper.stations["box1"].lane.waiting == 0
     bench.box1.let_go_of_it()
     blocking.wait()
+
+
+def test_no_call_meets_a_device_whose_new_config_is_only_being_looked_at(stack: ExitStack) -> None:
+    bench = Bench(stack)
+    conn, station, stop = bench.connect(), bench.keeper.stations["box1"], threading.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            bench.keeper.check_fit("box1", DeviceCommon(limits={"level": (0.0, 1.0)}))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        for _ in range(200):
+            assert station.lane.station is station
+            with pytest.raises(NotLeased):
+                conn.root.box1.set_level(5.0)
+    finally:
+        stop.set()
+        thread.join()
+    assert bench.box1.what() == []
 
 
 def test_closing_twice_is_allowed() -> None:
