@@ -131,8 +131,8 @@ class Bound:
 class Station:
     """One device. `device` has a `gateway_lane`; `common` is what its config says beside the driver's options.
 
-    `on_trial` is one that no call ever meets: it only shows whether a config fits. Raises ConfigError for limits, a safe
-    state or an interlock that do not fit the device.
+    `on_trial` is one that no call ever meets: it only shows whether a config fits. Raises ConfigError for limits, a
+    safe state or an interlock that do not fit the device.
     """
 
     def __init__(

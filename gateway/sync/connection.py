@@ -581,7 +581,7 @@ class Connection:
         self._tell_service()
         self._peer.forget()
         self._remote_root = None
-        for told in self.on_lost:
+        for told in list(self.on_lost):
             try:
                 told(self)
             except Exception:
