@@ -98,11 +98,10 @@ class Custody:
 
     def take_away(self, device: str, why: str) -> bool:
         """End the lease of a device, if somebody has it; whether that was so. The device is made safe then."""
-        with self._lock:
+        with self._changing() as now:
             if self._table.lease_of(device) is None:
                 return False
-            self._table.revoke(device, "the gateway", why, monotonic())
-            self._act()
+            self._table.revoke(device, "the gateway", why[:MAX_WHY] or "no reason given", now)
             return True
 
     def forget(self, device: str) -> None:

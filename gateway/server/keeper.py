@@ -73,7 +73,7 @@ class Keeper:
 
     def look_after(self, name: str, device: Any, common: DeviceCommon) -> Station:
         """Keep one more device. Raises ConfigError for a config that does not fit it; then it is not kept."""
-        station = Station(name, device, common)
+        station = Station(name, device, common, on_trial=True)
         station.read = self._read_fresh
         _check_polls(station)
         station.refusals.append(self._refusal)
@@ -81,6 +81,7 @@ class Keeper:
         self.safety.look_after(station)
         if not self._as_host:
             self.custody.look_after(station)
+        station.lane.station = station  # last: no call may meet it before it asks for everything
         return station
 
     def check_fit(self, name: str, common: DeviceCommon) -> None:
@@ -92,11 +93,7 @@ class Keeper:
         self.stations[name].follow(self._as_by(name, common))
 
     def _as_by(self, name: str, common: DeviceCommon) -> Station:
-        station = self.stations[name]
-        try:
-            other = Station(name, station.device, common)
-        finally:
-            station.lane.station = station
+        other = Station(name, self.stations[name].device, common, on_trial=True)
         _check_polls(other)
         return other
 
@@ -296,7 +293,7 @@ def _check_polls(station: Station) -> None:
 
 def check_fit(name: str, device: Any, common: DeviceCommon) -> None:
     """Raises ConfigError, NotFound or AccessDenied where the common keys do not fit the device, which is not kept."""
-    _check_polls(Station(name, device, common))
+    _check_polls(Station(name, device, common, on_trial=True))
 
 
 def identity_of(device: Any) -> str | None:

@@ -26,7 +26,6 @@ from gateway.errors import (
     DeviceUnavailable,
     GatewayError,
     Interlocked,
-    LeaseLost,
     OutcomeUnknown,
     OutOfRange,
 )
@@ -132,16 +131,26 @@ class Bound:
 class Station:
     """One device. `device` has a `gateway_lane`; `common` is what its config says beside the driver's options.
 
-    Raises ConfigError for limits, a safe state or an interlock that do not fit the device.
+    `on_trial` is one that no call ever meets: it only shows whether a config fits. Raises ConfigError for limits, a
+    safe state or an interlock that do not fit the device.
     """
 
-    def __init__(self, name: str, device: Any, common: DeviceCommon, custodian: Custodian | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        device: Any,
+        common: DeviceCommon,
+        custodian: Custodian | None = None,
+        *,
+        on_trial: bool = False,
+    ) -> None:
         self.name = name
         self.device = device
         self.common = common
         self.custodian = custodian
         self.lane = device.gateway_lane
-        self.lane.station = self
+        if not on_trial:
+            self.lane.station = self
         self.safe_state = _safe_state(device, common)
         """What its safe state is, in words; empty where it has none."""
         self.is_disabled = common.disabled is not None
@@ -523,11 +532,10 @@ class DeviceVisit(Visit):
         if lease is not None and station.custodian is not None and (lease.ended or monotonic() >= lease.end):
             station.custodian.check(station.name, self.number)
         if station.hung is self:
-            raise LeaseLost(
-                f"{station.name}: the call was given up; nothing more is sent",
+            raise CallTimeout(
+                f"{self.what} took longer than {station.deadline_s:g} s and was given up; nothing more is sent",
                 device=station.name,
-                by="the gateway",
-                why="it took too long",
+                timeout_s=station.deadline_s,
             )
         if self.access is not _READ and not self.is_safe:
             station.refuse_stopped()
