@@ -16,7 +16,7 @@ from threading import Condition, RLock
 from time import monotonic
 from typing import Any, Final
 
-from gateway.errors import GatewayError, NotFound
+from gateway.errors import GatewayError, NotFound, NotLeased
 from gateway.server.leasing import (
     Cause,
     Dropped,
@@ -138,11 +138,18 @@ class Custody:
     ) -> Claim:
         """Ask for devices; `force` is an administrator's reason not to wait.
 
-        Raises as `LeaseTable.request`, and NotFound.
+        Raises as `LeaseTable.request`; NotFound; NotLeased for a device that demands heartbeats of a client that sends
+        none: nobody would notice that it is frozen.
         """
         names = tuple(devices)
         for name in names:
-            self.known(name)
+            station = self.known(name)
+            if station.common.heartbeat_s is not None and not caller.conn.peer_beats:
+                raise NotLeased(
+                    f"{name} is only for clients that send heartbeats (heartbeat_s in its config): use this package's"
+                    " gateway.connect, with the connection served in the background",
+                    device=name,
+                )
         holder = Holder(
             key=caller.key,
             principal=caller.principal.name[:200] or "unknown",
