@@ -21,7 +21,7 @@ _WORDS: Final = {"true": True, "false": False, "null": None}
 
 
 def literal(word: str) -> Any:
-    """`word` as a Python literal (`3.3`, `[1, 2]`, `True`, `'text'`) or as `true`, `false`, `null`, else as a string."""
+    """`word` as a Python literal (`3.3`, `[1, 2]`, `True`, `'text'`), or `true`, `false`, `null`; else as a string."""
     if word.strip() in _WORDS:
         return _WORDS[word.strip()]
     try:
