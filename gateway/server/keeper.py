@@ -76,7 +76,8 @@ class Keeper:
         station = Station(name, device, common, on_trial=True)
         station.read = self._read_fresh
         _check_polls(station)
-        station.refusals.append(self._refusal)
+        if self.audit is not None:
+            station.refusals.append(self._refusal)
         self.stations[name] = station
         self.safety.look_after(station)
         if not self._as_host:
@@ -136,6 +137,8 @@ class Keeper:
     def write_down(self, audit: AuditLog) -> None:
         """Have what is done written into the log, and nothing controlled while that can't be."""
         self.audit = audit
+        for station in self.stations.values():
+            station.refusals.append(self._refusal)
 
         def note(device: str, method: str, outcome: str, detail: str, took_s: float = 0.0) -> None:
             with suppress(GatewayError):  # being safe goes on, written down or not

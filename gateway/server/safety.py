@@ -93,14 +93,15 @@ class Safety:
     def __init__(self, told: Callable[[SafeReport], None] = lambda report: None) -> None:
         self._stations: dict[str, Station] = {}
         self.told = told
-        self._stop: Stop | None = None
+        self.stopped: Stop | None = None
+        """The emergency stop, if it is latched. Only `stop` and `reset` change it."""
         self._lock = Lock()
         self._retries: dict[str, _Retry] = {}
 
     def look_after(self, station: Station) -> None:
         """From now on the station's device is among those that the emergency stop is about."""
         self._stations[station.name] = station
-        station.stop = self.refusal
+        station.alarm = self
 
     def forget(self, name: str) -> None:
         """The device is gone for good."""
@@ -223,14 +224,9 @@ class Safety:
 
     # -- all of them ------------------------------------------------------------------------------------------------
 
-    @property
-    def stopped(self) -> Stop | None:
-        """The emergency stop, if it is latched."""
-        return self._stop
-
     def refusal(self) -> GatewayError | None:
         """The error for every attempt to control something while the emergency stop is latched."""
-        stop = self._stop
+        stop = self.stopped
         if stop is None:
             return None
         return EmergencyStop(
@@ -245,8 +241,8 @@ class Safety:
         """Latch the emergency stop and begin to make every device safe, side by side. Does not wait."""
         why = why[:MAX_REASON]
         with self._lock:
-            if self._stop is None:
-                self._stop = Stop(by, why, datetime.now(UTC))
+            if self.stopped is None:
+                self.stopped = Stop(by, why, datetime.now(UTC))
         begun = []
         for station in list(self._stations.values()):
             try:
@@ -267,7 +263,7 @@ class Safety:
         if not why.strip():
             raise OutOfRange("a reset needs a reason: what was found, and what was done about it")
         with self._lock:
-            was, self._stop = self._stop, None
+            was, self.stopped = self.stopped, None
         if was is not None:
             _log.warning("emergency stop of %s reset by %s: %s", was.by, by, why)
 
