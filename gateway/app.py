@@ -276,7 +276,7 @@ class Gateway:
         self.service = GatewayService(instruments, config.limits, self.hosts, commons, as_host=as_host)
         self.keeper = self.service.keeper
         if audit is not None:
-            self.keeper.write_down(audit)
+            self.write_down(audit)
         if config.gateway.estop_unless is not None:
             self._stop_unless(config.gateway.estop_unless)
         self._admission = _admission(config.gateway.listen)
@@ -321,6 +321,11 @@ class Gateway:
     def advert_status(self) -> str:
         """One line on the advertisement: the name and the interfaces, or why there is none."""
         return self._not_advertised if self._advertiser is None else self._advertiser.status
+
+    def write_down(self, audit: AuditLog) -> None:
+        """Have what is done written into this log, which is closed with the gateway. Before `start`."""
+        self.audit = audit
+        self.keeper.write_down(audit)
 
     def open_devices(self) -> None:
         """Open every device, side by side. One that can't be opened is logged, keeps its `problem`, and is served too:

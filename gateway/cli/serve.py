@@ -78,7 +78,10 @@ def _serve(screen: Screen, settings: Config, read: Callable[[], Config], oversee
     warning = listen_warning(settings.gateway.listen, insecure_lan=settings.gateway.insecure_lan)
     if warning:
         screen.note(warning, style="bold red")
-    gateway = build(settings, open_audit(settings.gateway))
+    gateway = build(settings)  # a mistake in the config is told before anything is opened
+    audit = open_audit(settings.gateway)
+    if audit is not None:
+        gateway.write_down(audit)
     if overseer.restart is not None:
         gateway.why = f"the gateway starts again: {overseer.restart.why}"
         if overseer.restart.stop is not None:

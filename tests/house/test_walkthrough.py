@@ -144,7 +144,8 @@ class Reader:
     def environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}}
         path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
-        return {**kept, "PATH": path, "HOME": str(self.folder), "XDG_CONFIG_HOME": str(self.folder)}
+        own = {name: str(self.folder) for name in ("HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "STATE_DIRECTORY")}
+        return {**kept, "PATH": path, **own}
 
     def follow(self, block: Block) -> None:
         """Do what the block says, and check what comes out."""
