@@ -38,6 +38,8 @@ class Restart:
     number: int
     """How often the gateway was restarted so far."""
     why: str
+    url: str = ""
+    """Where the gateway served; empty if none did so far."""
     stop: Stop | None = None
     """The emergency stop that was latched then, and is still."""
 
@@ -84,9 +86,9 @@ class Tether:
         if reached != self._reached and self._say("reached", ports=reached):
             self._reached = reached
 
-    def serving(self, status: str) -> None:
-        """It serves."""
-        self._say("serving", status=status)
+    def serving(self, status: str, url: str) -> None:
+        """It serves, at `url`."""
+        self._say("serving", status=status, url=url)
 
     def ending(self) -> None:
         """It was asked to end, and begins to."""
@@ -153,8 +155,8 @@ class Alone:
 
         gateway.keeper.each_tick.append(tick)
 
-    def serving(self, status: str) -> None:
-        """It serves."""
+    def serving(self, status: str, url: str) -> None:
+        """It serves, at `url`."""
         self._notifier.ready(status)
 
     def ending(self) -> None:
