@@ -7,14 +7,15 @@ PACKAGES := gateway devices firmware_bridge hil
 # -qq: pip speaks only when it fails. No root warning, no upgrade advice.
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip install -qq --no-input
 
-.PHONY: help demo test check bench bench-calls bench-line bench-observers docs wheelhouse clean
+.PHONY: help demo test check bench bench-calls bench-line bench-observers bench-service docs wheelhouse clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    start a gateway with simulated instruments, find it and read them"
 	@echo "make test    run the tests"
 	@echo "make check   style, types and import contracts"
-	@echo "make bench   measure: bench-calls and bench-line against stock rpyc, bench-observers how late readings are"
+	@echo "make bench   measure: bench-calls and bench-line against stock rpyc, bench-observers how late readings are,"
+	@echo "             bench-service how soon devices are safe"
 	@echo "make docs    build the documentation into site/ and check its links"
 	@echo "make wheelhouse   download what an installation without a network needs, into build/wheelhouse/"
 	@echo "make clean   remove everything the other targets made, .venv too"
@@ -32,7 +33,7 @@ check: $(VENV)/.installed-dev
 	@$(BIN)/lint-imports --no-logo
 	@echo "check: style, types and import contracts hold"
 
-bench: bench-calls bench-line bench-observers
+bench: bench-calls bench-line bench-observers bench-service
 
 bench-calls: $(VENV)/.installed-dev
 	@$(BIN)/python tests/bench/run.py $(ARGS)
@@ -42,6 +43,9 @@ bench-line: $(VENV)/.installed-dev
 
 bench-observers: $(VENV)/.installed-dev
 	@$(BIN)/python tests/bench/observers.py $(ARGS)
+
+bench-service: $(VENV)/.installed-dev
+	@$(BIN)/python tests/bench/service.py $(ARGS)
 
 docs: $(VENV)/.installed-docs
 	@$(BIN)/mkdocs build --strict

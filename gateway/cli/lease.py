@@ -26,7 +26,9 @@ from gateway.errors import LeaseLost, NotFound
 from gateway.sync.leasing import LEASE_VARIABLE, Lease
 
 COMMAND_KEY: Final = "gateway.cli.lease.command"
-_PASSED_ON: Final = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGWINCH")
+_PASSED_ON: Final = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
+_BY_TERMINAL: Final = (signal.SIGINT, signal.SIGQUIT)
+"""A terminal sends these to the command too."""
 PROGRAM: Final = 60
 """Characters of the command that others see."""
 SIGNALLED: Final = 128
@@ -140,6 +142,8 @@ class Run:
         self._lock = Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._lost: LeaseLost | None = None
+        self._early = 0
+        """A signal that came before the command ran."""
 
     def under_lease(self, words: tuple[str, ...], how: dict[str, Any]) -> int:
         """Get the lease, run the command, give the lease back; the exit code. Raises LeaseConflict, NotFound."""
@@ -180,12 +184,16 @@ class Run:
                 self._process = process
                 if self._lost is not None:
                     process.terminate()
+            if self._early:
+                process.send_signal(self._early)
             code = process.wait()
         return SIGNALLED - code if code < 0 else code
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         """A signal for the command. It has one of the terminal's already, as a member of the same group."""
-        if self._process is not None and not (number != signal.SIGTERM and _in_foreground()):
+        if self._process is None:
+            self._early = number
+        elif number not in _BY_TERMINAL or not _in_foreground():
             with suppress(ProcessLookupError):
                 self._process.send_signal(number)
 

@@ -30,6 +30,7 @@ class Overseer(Attendant, Protocol):
 
     restart: Restart | None
 
+    def take_over(self, gateway: Gateway) -> None: ...
     def watch(self, gateway: Gateway) -> None: ...
     def serving(self, status: str, url: str) -> None: ...
     def reloading(self) -> AbstractContextManager[None]: ...
@@ -81,10 +82,7 @@ def _serve(screen: Screen, settings: Config, read: Callable[[], Config], oversee
     if warning:
         screen.note(warning, style="bold red")
     gateway = build(settings, open_audit(settings.gateway))
-    if overseer.restart is not None:
-        gateway.why = f"the gateway starts again: {overseer.restart.why}"
-        if overseer.restart.stop is not None:
-            gateway.keeper.safety.latch(overseer.restart.stop)
+    overseer.take_over(gateway)
 
     def start() -> None:
         gateway.start()

@@ -16,8 +16,14 @@ _SUMMARY_FROM: Final = 12
 _JSON_DEPTH: Final = 64
 
 
+_WORDS: Final = {"true": True, "false": False, "null": None}
+"""As in JSON and TOML, which people also write by hand."""
+
+
 def literal(word: str) -> Any:
-    """`word` as a Python literal (`3.3`, `[1, 2]`, `True`, `'text'`), else the word itself as a string."""
+    """`word` as a Python literal (`3.3`, `[1, 2]`, `True`, `'text'`), or `true`, `false`, `null`; else as a string."""
+    if word.strip() in _WORDS:
+        return _WORDS[word.strip()]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

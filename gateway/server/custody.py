@@ -16,7 +16,7 @@ from threading import Condition, RLock
 from time import monotonic
 from typing import Any, Final
 
-from gateway.errors import GatewayError, NotFound
+from gateway.errors import GatewayError, NotFound, NotLeased
 from gateway.server.leasing import (
     Cause,
     Dropped,
@@ -98,11 +98,10 @@ class Custody:
 
     def take_away(self, device: str, why: str) -> bool:
         """End the lease of a device, if somebody has it; whether that was so. The device is made safe then."""
-        with self._lock:
+        with self._changing() as now:
             if self._table.lease_of(device) is None:
                 return False
-            self._table.revoke(device, "the gateway", why, monotonic())
-            self._act()
+            self._table.revoke(device, "the gateway", why[:MAX_WHY] or "no reason given", now)
             return True
 
     def forget(self, device: str) -> None:
@@ -139,11 +138,18 @@ class Custody:
     ) -> Claim:
         """Ask for devices; `force` is an administrator's reason not to wait.
 
-        Raises as `LeaseTable.request`, and NotFound.
+        Raises as `LeaseTable.request`; NotFound; NotLeased for a device that demands heartbeats of a client that sends
+        none: nobody would notice that it is frozen.
         """
         names = tuple(devices)
         for name in names:
-            self.known(name)
+            station = self.known(name)
+            if station.common.heartbeat_s is not None and not caller.conn.peer_beats:
+                raise NotLeased(
+                    f"{name} is only for clients that send heartbeats (heartbeat_s in its config): use this package's"
+                    " gateway.connect, with the connection served in the background",
+                    device=name,
+                )
         holder = Holder(
             key=caller.key,
             principal=caller.principal.name[:200] or "unknown",

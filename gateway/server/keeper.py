@@ -73,14 +73,16 @@ class Keeper:
 
     def look_after(self, name: str, device: Any, common: DeviceCommon) -> Station:
         """Keep one more device. Raises ConfigError for a config that does not fit it; then it is not kept."""
-        station = Station(name, device, common)
+        station = Station(name, device, common, on_trial=True)
         station.read = self._read_fresh
         _check_polls(station)
-        station.refusals.append(self._refusal)
+        if self.audit is not None:
+            station.refusals.append(self._refusal)
         self.stations[name] = station
         self.safety.look_after(station)
         if not self._as_host:
             self.custody.look_after(station)
+        station.lane.station = station  # last: no call may meet it before it asks for everything
         return station
 
     def check_fit(self, name: str, common: DeviceCommon) -> None:
@@ -92,11 +94,7 @@ class Keeper:
         self.stations[name].follow(self._as_by(name, common))
 
     def _as_by(self, name: str, common: DeviceCommon) -> Station:
-        station = self.stations[name]
-        try:
-            other = Station(name, station.device, common)
-        finally:
-            station.lane.station = station
+        other = Station(name, self.stations[name].device, common, on_trial=True)
         _check_polls(other)
         return other
 
@@ -139,6 +137,8 @@ class Keeper:
     def write_down(self, audit: AuditLog) -> None:
         """Have what is done written into the log, and nothing controlled while that can't be."""
         self.audit = audit
+        for station in self.stations.values():
+            station.refusals.append(self._refusal)
 
         def note(device: str, method: str, outcome: str, detail: str, took_s: float = 0.0) -> None:
             with suppress(GatewayError):  # being safe goes on, written down or not
@@ -296,7 +296,7 @@ def _check_polls(station: Station) -> None:
 
 def check_fit(name: str, device: Any, common: DeviceCommon) -> None:
     """Raises ConfigError, NotFound or AccessDenied where the common keys do not fit the device, which is not kept."""
-    _check_polls(Station(name, device, common))
+    _check_polls(Station(name, device, common, on_trial=True))
 
 
 def identity_of(device: Any) -> str | None:

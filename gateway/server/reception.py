@@ -50,7 +50,7 @@ class Reception:
         if type(visit) is not DeviceVisit:
             return
         station = visit.station
-        if visit.entered:
+        if visit.entered is not None:
             visit.leave_lease()
         station.came_back(visit)
         if self._audit is not None and (visit.access is not _READ or isinstance(error, AccessDenied)):

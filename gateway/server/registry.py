@@ -59,6 +59,8 @@ class GatewayService(ObservedService, LeasedService, Service):
         self._custody = self.keeper.custody
         for host in self._hosts.values():
             host.on_known = self._keep_bridged
+            for device in list(host.devices.values()):  # it may have been started before
+                self._keep_bridged(device)
         self.observe_by(self.keeper.observers, self._admit_reading)
         self._show()
 
@@ -208,6 +210,8 @@ class GatewayService(ObservedService, LeasedService, Service):
             require(visit.caller.principal, device, row.access)
 
     def _keep_bridged(self, device: BridgedDevice) -> None:
+        if device.gateway_lane.station is not None:
+            return
         common = DeviceCommon(lease=device.summary.needs_lease)
         station = self.keeper.look_after(device.name, device, common)
         station.at_host = True

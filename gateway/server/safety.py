@@ -93,18 +93,22 @@ class Safety:
     def __init__(self, told: Callable[[SafeReport], None] = lambda report: None) -> None:
         self._stations: dict[str, Station] = {}
         self.told = told
-        self._stop: Stop | None = None
+        self.stopped: Stop | None = None
+        """The emergency stop, if it is latched. Only `stop`, `latch` and `reset` change it."""
+        self.latched: Callable[[Stop | None], object] = lambda stop: None
+        """Called with each change of `stopped`, before anything else is done. Must not wait."""
         self._lock = Lock()
         self._retries: dict[str, _Retry] = {}
 
     def look_after(self, station: Station) -> None:
         """From now on the station's device is among those that the emergency stop is about."""
         self._stations[station.name] = station
-        station.stop = self.refusal
+        station.alarm = self
 
     def forget(self, name: str) -> None:
         """The device is gone for good."""
         self._stations.pop(name, None)
+        self._retries.pop(name, None)
 
     # -- one device -------------------------------------------------------------------------------------------------
 
@@ -223,14 +227,9 @@ class Safety:
 
     # -- all of them ------------------------------------------------------------------------------------------------
 
-    @property
-    def stopped(self) -> Stop | None:
-        """The emergency stop, if it is latched."""
-        return self._stop
-
     def refusal(self) -> GatewayError | None:
         """The error for every attempt to control something while the emergency stop is latched."""
-        stop = self._stop
+        stop = self.stopped
         if stop is None:
             return None
         return EmergencyStop(
@@ -245,8 +244,9 @@ class Safety:
         """Latch the emergency stop and begin to make every device safe, side by side. Does not wait."""
         why = why[:MAX_REASON]
         with self._lock:
-            if self._stop is None:
-                self._stop = Stop(by, why, datetime.now(UTC))
+            if self.stopped is None:
+                self.stopped = Stop(by, why, datetime.now(UTC))
+                self.latched(self.stopped)
         begun = []
         for station in list(self._stations.values()):
             try:
@@ -259,7 +259,8 @@ class Safety:
     def latch(self, stop: Stop) -> None:
         """Take over the emergency stop of a gateway that died; its devices have to be made safe by somebody else."""
         with self._lock:
-            self._stop = stop
+            self.stopped = stop
+            self.latched(stop)
         _log.warning("the emergency stop of %s (%s) still holds", stop.by, stop.why)
 
     def reset(self, by: str, why: str) -> None:
@@ -267,7 +268,8 @@ class Safety:
         if not why.strip():
             raise OutOfRange("a reset needs a reason: what was found, and what was done about it")
         with self._lock:
-            was, self._stop = self._stop, None
+            was, self.stopped = self.stopped, None
+            self.latched(None)
         if was is not None:
             _log.warning("emergency stop of %s reset by %s: %s", was.by, by, why)
 

@@ -26,7 +26,6 @@ from gateway.errors import (
     DeviceUnavailable,
     GatewayError,
     Interlocked,
-    LeaseLost,
     OutcomeUnknown,
     OutOfRange,
 )
@@ -71,6 +70,23 @@ class Custodian(Protocol):
 
     def shown(self, device: str) -> dict[str, Any] | None:
         """Who has the device, for people; None where nobody has."""
+
+
+class Alarm(Protocol):
+    """Who knows whether the emergency stop is latched."""
+
+    stopped: Any
+    """Not None while it is."""
+
+    def refusal(self) -> GatewayError | None:
+        """The error for every attempt to control something meanwhile."""
+
+
+class _Silent:
+    stopped = None
+
+    def refusal(self) -> None:
+        """Nobody has raised it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,16 +148,26 @@ class Bound:
 class Station:
     """One device. `device` has a `gateway_lane`; `common` is what its config says beside the driver's options.
 
-    Raises ConfigError for limits, a safe state or an interlock that do not fit the device.
+    `on_trial` is one that no call ever meets: it only shows whether a config fits. Raises ConfigError for limits, a
+    safe state or an interlock that do not fit the device.
     """
 
-    def __init__(self, name: str, device: Any, common: DeviceCommon, custodian: Custodian | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        device: Any,
+        common: DeviceCommon,
+        custodian: Custodian | None = None,
+        *,
+        on_trial: bool = False,
+    ) -> None:
         self.name = name
         self.device = device
         self.common = common
         self.custodian = custodian
         self.lane = device.gateway_lane
-        self.lane.station = self
+        if not on_trial:
+            self.lane.station = self
         self.safe_state = _safe_state(device, common)
         """What its safe state is, in words; empty where it has none."""
         self.is_disabled = common.disabled is not None
@@ -150,10 +176,10 @@ class Station:
         self.interlock = None if common.allow is None else Interlock(common.allow)
         self.read: Read | None = None
         """Gives the readings that the interlock is about."""
-        self._bounds = _bounds(name, device, common.limits)
+        self.bounds = _bounds(name, device, common.limits)
         _check_safe_rows(name, device, common.safe)
-        self.stop: Callable[[], GatewayError | None] = lambda: None
-        """Gives the error for which not even a call that has begun may go on: the emergency stop."""
+        self.alarm: Alarm = _Silent()
+        """The emergency stop, for which not even a call that has begun may go on."""
         self.refusals: list[Callable[[], GatewayError | None]] = []
         """Each says why nothing may be controlled now, whatever the device: a full disk."""
         self.absence: tuple[str, datetime] | None = None
@@ -188,7 +214,7 @@ class Station:
         self.needs_lease = other.needs_lease
         self.deadline_s = other.deadline_s
         self.interlock = other.interlock
-        self._bounds = other._bounds
+        self.bounds = other.bounds
 
     # -- what a call may do -----------------------------------------------------------------------------------------
 
@@ -236,13 +262,13 @@ class Station:
 
     def refuse_stopped(self) -> None:
         """Raises EmergencyStop while that is latched."""
-        error = self.stop()
+        error = self.alarm.refusal()
         if error is not None:
             raise error
 
     def bounds_of(self, operation: Operation, name: str) -> tuple[Bound, ...]:
         """The config's limits for the arguments of a member."""
-        return self._bounds.get((operation, name), ())
+        return self.bounds.get((operation, name), ())
 
     def check_values(self, operation: Operation, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Raises OutOfRange."""
@@ -312,9 +338,12 @@ class Station:
         if visit is None or now - visit.began < self.deadline_s:
             return False
         with self.gate:
-            if visit.over or self.hung is not None:
+            if self.hung is not None:
                 return False
             self.hung = visit  # first of all: the next in the lane is to find it
+            if visit.over:
+                self.hung = None
+                return False
         why = f"it took longer than {self.deadline_s:g} s"
         if isinstance(visit, DeviceVisit):
             visit.leave_lease()  # or a driver that hangs would keep the lease from ever being idle
@@ -341,12 +370,14 @@ class Station:
 
     def came_back(self, visit: Occupant) -> None:
         """Somebody leaves the device. Who was given up leaves the port in a state that nobody knows."""
+        # Without the gate, for this is the end of each call. Who gives a call up names it as `hung` before it looks
+        # whether it is `over`, so that one of the two sees the other.
+        visit.over = True
+        if self.visit is visit:
+            self.visit = None
+        if self.hung is not visit:
+            return
         with self.gate:
-            visit.over = True
-            if self.visit is visit:
-                self.visit = None
-            if self.hung is not visit:
-                return
             self.resume()
         try:
             distrust = getattr(self.device, "distrust", None)
@@ -396,45 +427,30 @@ class RootVisit(Visit):
 class DeviceVisit(Visit):
     """A call of a device, or of something that a device handed out."""
 
-    __slots__ = (
-        "access",
-        "args",
-        "barred",
-        "began",
-        "caller",
-        "entered",
-        "is_safe",
-        "lease",
-        "looks_around",
-        "member",
-        "number",
-        "over",
-        "station",
-        "task",
-    )
+    # Class attributes instead of more in __init__: one is made for every call, and most stay as they are here.
+    access = _READ
+    lease: Lease | None = None
+    entered: Lease | None = None
+    """The lease as whose use it counts."""
+    number = 0
+    """Of the lease it runs under; 0 without one."""
+    member = ""
+    """What it reached last."""
+    args: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
+    over = False
+    """It has left the device."""
+    is_safe = False
+    """It is `make_safe` of the device itself."""
+    looks_around = False
+    """It waits for readings of other devices, and has not come to its own."""
+    barred = False
+    """It lost its turn meanwhile."""
 
     def __init__(self, station: Station, caller: Caller, task: Task) -> None:
         self.station = station
         self.caller = caller
         self.task = task
-        self.access = _READ
-        self.lease: Lease | None = None
-        self.entered = False
-        """It counts as use of the lease."""
-        self.number = 0
-        """Of the lease it runs under; 0 without one."""
-        self.member = ""
-        """What it reached last."""
-        self.args: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
         self.began = monotonic()
-        self.over = False
-        """It has left the device."""
-        self.is_safe = False
-        """It is `make_safe` of the device itself."""
-        self.looks_around = False
-        """It waits for readings of other devices, and has not come to its own."""
-        self.barred = False
-        """It lost its turn meanwhile."""
         station.visit = self
 
     def admit(
@@ -461,18 +477,18 @@ class DeviceVisit(Visit):
             self.is_safe = True
             return
         self.is_safe = False
-        station.refuse_now()
+        if station.alarm.stopped is not None or station.refusals:
+            station.refuse_now()
         if station.owed:
             station.refuse_owed()
         if station.needs_lease and not self.number and station.custodian is not None:
-            self.lease = lease = station.custodian.enter(station.name, caller.conn.token)
+            self.lease = self.entered = lease = station.custodian.enter(station.name, caller.conn.token)
             self.number = lease.number
-            self.entered = True
-        if is_device:
+        if is_device and station.bounds:
             station.check_values(operation, exposure.name, args, kwargs)
         if station.interlock is not None:
             self._look_around()
-        station.controller = self.caller.key
+        station.controller = caller.conn.token
         station.active = True
 
     def _look_around(self) -> None:
@@ -495,11 +511,10 @@ class DeviceVisit(Visit):
         )
 
     def leave_lease(self) -> None:
-        """It does not count as use of its lease any more; the lease's number stays."""
-        with self.station.gate:
-            entered, self.entered = self.entered, False
-        if entered and self.lease is not None and self.station.custodian is not None:
-            self.station.custodian.leave(self.lease)
+        """It does not count as use of its lease any more; the lease's number stays. Idempotent."""
+        entered = self.__dict__.pop("entered", None)  # in one step: who gives it up may be at it too
+        if entered is not None and self.station.custodian is not None:
+            self.station.custodian.leave(entered)
 
     @property
     def what(self) -> str:
@@ -520,16 +535,16 @@ class DeviceVisit(Visit):
     def check(self) -> None:
         station = self.station
         lease = self.lease
-        if lease is not None and station.custodian is not None and (lease.ended or monotonic() >= lease.end):
+        # While it runs, only the hard limit ends a lease by itself.
+        if lease is not None and station.custodian is not None and (lease.ended or monotonic() >= lease.hard_end):
             station.custodian.check(station.name, self.number)
         if station.hung is self:
-            raise LeaseLost(
-                f"{station.name}: the call was given up; nothing more is sent",
+            raise CallTimeout(
+                f"{self.what} took longer than {station.deadline_s:g} s and was given up; nothing more is sent",
                 device=station.name,
-                by="the gateway",
-                why="it took too long",
+                timeout_s=station.deadline_s,
             )
-        if self.access is not _READ and not self.is_safe:
+        if station.alarm.stopped is not None and self.access is not _READ and not self.is_safe:
             station.refuse_stopped()
 
 

@@ -506,7 +506,7 @@ class Connection:
     def beat(self) -> None:
         """Send a heartbeat, unless something else is just leaving. Never waits."""
         with contextlib.suppress(LinkDown):
-            self._outbox.send_at_once(b"")
+            self._outbox.beat()
 
     def _give_back(self) -> None:
         with contextlib.suppress(LinkDown):
@@ -581,7 +581,7 @@ class Connection:
         self._tell_service()
         self._peer.forget()
         self._remote_root = None
-        for told in self.on_lost:
+        for told in list(self.on_lost):
             try:
                 told(self)
             except Exception:

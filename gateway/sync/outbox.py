@@ -88,7 +88,14 @@ class Outbox:
 
     def send_at_once(self, message: bytes) -> bool:
         """Send a short message if neither the peer nor another thread has to be waited for; whether it left."""
-        if self._left or self.releases or not self._sending.acquire(blocking=False):
+        return not self.releases and self._send_at_once(message)
+
+    def beat(self) -> None:
+        """Send a heartbeat, unless something else is just leaving. Never waits; may overtake releases."""
+        self._send_at_once(b"")
+
+    def _send_at_once(self, message: bytes) -> bool:
+        if self._left or not self._sending.acquire(blocking=False):
             return False
         try:
             if self._left or not self._channel.takes_at_once():

@@ -26,7 +26,6 @@ HERE: Final = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
 
 import gateway  # noqa: E402
-from gateway.server.observed_service import ObservedService  # noqa: E402
 from gateway.server.observing import Observers  # noqa: E402
 from gateway.server.registry import GatewayService  # noqa: E402
 from gateway.service.reading import Reading  # noqa: E402
@@ -39,7 +38,7 @@ LIMIT_MS: Final = 10.0
 """What the 99th percentile must stay below."""
 
 
-class Root(ObservedService, GatewayService):
+class Root(GatewayService):
     """A gateway whose one instrument answers at once."""
 
     def __init__(self) -> None:

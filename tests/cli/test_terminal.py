@@ -116,6 +116,36 @@ def test_the_shell_completes_names_without_asking_the_instruments(look: Look) ->
     assert "Traceback" not in shown
 
 
+def test_a_typed_ctrl_c_is_for_the_command_of_a_lease_and_comes_once(look: Look) -> None:
+    script = "trap 'echo got it' INT; trap 'exit 5' TERM; echo running; while :; do sleep 0.05; done"
+    terminal = look("lease", "psu1", "--", "sh", "-c", script)
+    terminal.wait_for("running\r\n")
+    terminal.type("\x03")
+    terminal.wait_for("got it\r\n")
+    terminal.process.send_signal(signal.SIGTERM)
+    code, shown = terminal.end()
+    assert code == 5
+    assert "got it" not in shown
+
+
+def test_who_waits_for_a_lease_sees_the_place_and_may_give_up(look: Look) -> None:
+    holder = look("lease", "psu1", "--", "sh", "-c", "echo running; exec sleep 100")
+    holder.wait_for("running")
+    waiting = look("lease", "psu1", "--", "true")
+    waiting.wait_for(r"waiting for psu1: number 1 in the queue, about 5 min; Ctrl-C gives up")
+    waiting.type("\x03")
+    code, shown = waiting.end()
+    assert code == 130
+    assert plain(shown).endswith("interrupted\n")
+    status = look("lease", "psu1")
+    code, shown = status.end()
+    assert code == 0
+    assert "sh -c on " in plain(shown)
+    assert "to control: gateway lease psu1 -- COMMAND" in plain(shown)
+    holder.process.send_signal(signal.SIGTERM)
+    assert holder.end()[0] == 128 + signal.SIGTERM
+
+
 def test_closing_the_terminal_of_a_gateway_makes_its_devices_safe(look: Look) -> None:
     terminal = look("demo", "--name", "hangup", "--listen", "tcp://127.0.0.1:0")
     terminal.wait_for("Ctrl-C ends it")

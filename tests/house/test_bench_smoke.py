@@ -99,3 +99,17 @@ def test_the_death_of_a_gateway_and_its_start_are_measured() -> None:
     assert list(rows) == ["gateway-killed", "gateway-stopped", "start"]
     killed = rows["gateway-killed"]
     assert 0 < killed["safe"]["worst_ms"] < killed["serving again"]["worst_ms"]
+
+
+@pytest.mark.timeout(120)
+def test_how_soon_devices_are_safe_is_measured() -> None:
+    rows = ["client-killed", "emergency-stop", "policy-cost"]
+    words = [word for row in rows for word in ("--row", row)]
+    command = [sys.executable, str(ROOT / "tests/bench/service.py"), "--runs", "1", "--json", *words]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert finished.returncode == 0, finished.stderr
+    found: dict[str, Any] = json.loads(finished.stdout)
+    assert list(found) == rows
+    for row in ("client-killed", "emergency-stop"):
+        assert 0 < found[row]["commanded"]["median_ms"] < 10_000
+    assert all(figures["bare_us"] > 0 for figures in found["policy-cost"].values())

@@ -329,23 +329,13 @@ def hold(url: str, *names: str) -> None:
         sys.stdin.read()
 
 
-def drive(url: str, name: str) -> None:
-    """Lease a device and control it as fast as possible, from the first line of the standard input on."""
+def supply(url: str, name: str) -> None:
+    """Lease a power supply, switch it on, and stay."""
     with gateway.connect(url) as conn, conn.lease(name) as bench:
-        device = bench[name]
-        device.set_level(1.0)
+        bench[name].set_voltage(5.0)
+        bench[name].set_output(True)
         print(json.dumps(bench.number), flush=True)
-        while True:
-            device.set_level(2.0)
-
-
-def stall(url: str, name: str) -> None:
-    """Hold a device and call it once in a while, without the reactor: what a stock client does."""
-    conn = gateway.connect(url, background=False)
-    handle = conn.root.lease(name)
-    getattr(conn.root, name).set_level(5.0)
-    print(json.dumps(handle.status()["number"]), flush=True)
-    sys.stdin.read()
+        sys.stdin.read()
 
 
 def stock(url: str, name: str) -> None:
@@ -383,14 +373,5 @@ def stock(url: str, name: str) -> None:
     conn.close()
 
 
-def refusal(call: Callable[[], Any]) -> Exception:
-    """What a call raises that must not succeed."""
-    try:
-        call()
-    except Exception as error:
-        return error
-    raise AssertionError("it was permitted")
-
-
 if __name__ == "__main__":
-    {"hold": hold, "drive": drive, "stall": stall, "stock": stock}[sys.argv[1]](*sys.argv[2:])
+    {"hold": hold, "supply": supply, "stock": stock}[sys.argv[1]](*sys.argv[2:])
