@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from gateway import config as configuration
 from gateway.app import Gateway, build, open_audit
+from gateway.channels import parse_url
 from gateway.cli.main import config_path, subcommand
 from gateway.cli.running import Attendant, Stop, announce, log_to_stderr, run, wait_advertised
 from gateway.cli.screen import Screen
@@ -29,8 +30,9 @@ class Overseer(Attendant, Protocol):
 
     restart: Restart | None
 
+    def take_over(self, gateway: Gateway) -> None: ...
     def watch(self, gateway: Gateway) -> None: ...
-    def serving(self, status: str) -> None: ...
+    def serving(self, status: str, url: str) -> None: ...
     def reloading(self) -> AbstractContextManager[None]: ...
 
 
@@ -71,7 +73,8 @@ def command(
             ctx.exit(outcome.code)
         # Here goes on the worker.
         overseer, settings = outcome
-    ctx.exit(_serve(screen, settings, read, overseer))
+    before = overseer.restart.url if overseer.restart is not None else ""
+    ctx.exit(_serve(screen, _at(before, settings), lambda: _at(before, read()), overseer))
 
 
 def _serve(screen: Screen, settings: Config, read: Callable[[], Config], overseer: Overseer) -> int:
@@ -82,15 +85,12 @@ def _serve(screen: Screen, settings: Config, read: Callable[[], Config], oversee
     audit = open_audit(settings.gateway)
     if audit is not None:
         gateway.write_down(audit)
-    if overseer.restart is not None:
-        gateway.why = f"the gateway starts again: {overseer.restart.why}"
-        if overseer.restart.stop is not None:
-            gateway.keeper.safety.latch(overseer.restart.stop)
+    overseer.take_over(gateway)
 
     def start() -> None:
         gateway.start()
         overseer.watch(gateway)
-        overseer.serving(_status(gateway))
+        overseer.serving(_status(gateway), gateway.url)
 
     def body(stop: Stop) -> None:
         if overseer.restart is None:
@@ -122,6 +122,13 @@ def _reload(gateway: Gateway, read: Callable[[], Config], overseer: Overseer) ->
     }
     told = "; ".join(f"{what}: {', '.join(names)}" for what, names in parts.items() if names)
     _log.info("the config was read again: %s", told or "no device differs")
+
+
+def _at(url: str, settings: Config) -> Config:
+    """The config with the port that the gateway had before, where it says that any will do."""
+    if not url or parse_url(settings.gateway.listen).port != 0:
+        return settings
+    return replace(settings, gateway=replace(settings.gateway, listen=url))
 
 
 def _status(gateway: Gateway) -> str:

@@ -94,7 +94,9 @@ class Safety:
         self._stations: dict[str, Station] = {}
         self.told = told
         self.stopped: Stop | None = None
-        """The emergency stop, if it is latched. Only `stop` and `reset` change it."""
+        """The emergency stop, if it is latched. Only `stop`, `latch` and `reset` change it."""
+        self.latched: Callable[[Stop | None], object] = lambda stop: None
+        """Called with each change of `stopped`, before anything else is done. Must not wait."""
         self._lock = Lock()
         self._retries: dict[str, _Retry] = {}
 
@@ -106,6 +108,7 @@ class Safety:
     def forget(self, name: str) -> None:
         """The device is gone for good."""
         self._stations.pop(name, None)
+        self._retries.pop(name, None)
 
     # -- one device -------------------------------------------------------------------------------------------------
 
@@ -243,6 +246,7 @@ class Safety:
         with self._lock:
             if self.stopped is None:
                 self.stopped = Stop(by, why, datetime.now(UTC))
+                self.latched(self.stopped)
         begun = []
         for station in list(self._stations.values()):
             try:
@@ -255,7 +259,8 @@ class Safety:
     def latch(self, stop: Stop) -> None:
         """Take over the emergency stop of a gateway that died; its devices have to be made safe by somebody else."""
         with self._lock:
-            self._stop = stop
+            self.stopped = stop
+            self.latched(stop)
         _log.warning("the emergency stop of %s (%s) still holds", stop.by, stop.why)
 
     def reset(self, by: str, why: str) -> None:
@@ -264,6 +269,7 @@ class Safety:
             raise OutOfRange("a reset needs a reason: what was found, and what was done about it")
         with self._lock:
             was, self.stopped = self.stopped, None
+            self.latched(None)
         if was is not None:
             _log.warning("emergency stop of %s reset by %s: %s", was.by, by, why)
 

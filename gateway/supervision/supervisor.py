@@ -97,6 +97,7 @@ class Supervisor:
         self._lines = b""
         self._reports: list[Report] = []
         self._why = ""
+        self._url = ""
         self._stop: Stop | None = None
         self._fed_at = monotonic()
         self._had_terminal = has_terminal()
@@ -171,6 +172,7 @@ class Supervisor:
             case "stopped":
                 self._stop = stop_of(said.get("stop"))
             case "serving":
+                self._url = str(said.get("url", ""))
                 self._machine.serving(now)
                 self._notifier.ready(str(said.get("status", "")))
             case "reloading":
@@ -255,7 +257,7 @@ class Supervisor:
         if pid == 0:
             ours.close()
             number = self._machine.restarts
-            return Tether(theirs, Restart(number, self._why, self._stop) if number else None)
+            return Tether(theirs, Restart(number, self._why, self._url, self._stop) if number else None)
         theirs.close()
         self._worker, self._socket = pid, ours
         return None

@@ -38,6 +38,8 @@ class Restart:
     number: int
     """How often the gateway was restarted so far."""
     why: str
+    url: str = ""
+    """Where the gateway served; empty if none did so far."""
     stop: Stop | None = None
     """The emergency stop that was latched then, and is still."""
 
@@ -59,19 +61,23 @@ class Tether:
         self._socket = sock
         self._pinged_at = -PING_S
         self._reached: dict[str, str] = {}
-        self._stop = restart.stop if restart is not None else None
 
     def attend(self, stop: Stopping) -> None:
         """Listen to the supervisor from now on: what it says reaches `stop`, and so does that it is gone."""
         threading.Thread(target=self._listen, args=(stop,), name="gateway-tether", daemon=True).start()
 
+    def take_over(self, gateway: Gateway) -> None:
+        """Before the gateway starts: tell of its emergency stop from now on, and have it latched if it was."""
+        if self.restart is not None:
+            gateway.why = f"the gateway starts again: {self.restart.why}"
+            if self.restart.stop is not None:
+                gateway.keeper.safety.latch(self.restart.stop)
+        gateway.keeper.safety.latched = lambda stop: self._say("stopped", stop=facts_of(stop))
+
     def watch(self, gateway: Gateway) -> None:
-        """Ping while the keeper's thread looks around. Say where the devices are, and of the emergency stop."""
+        """Ping while the keeper's thread looks around, and say where the devices are."""
 
         def tick(now: float) -> None:
-            stop = gateway.keeper.safety.stopped
-            if stop != self._stop and self._say("stopped", stop=facts_of(stop)):
-                self._stop = stop
             if now - self._pinged_at >= PING_S and self._say("ping"):
                 self._pinged_at = now
                 self._tell_reached(gateway)
@@ -84,9 +90,9 @@ class Tether:
         if reached != self._reached and self._say("reached", ports=reached):
             self._reached = reached
 
-    def serving(self, status: str) -> None:
-        """It serves."""
-        self._say("serving", status=status)
+    def serving(self, status: str, url: str) -> None:
+        """It serves, at `url`."""
+        self._say("serving", status=status, url=url)
 
     def ending(self) -> None:
         """It was asked to end, and begins to."""
@@ -140,6 +146,9 @@ class Alone:
     def attend(self, stop: Stopping) -> None:
         """Nobody but signals ends it."""
 
+    def take_over(self, gateway: Gateway) -> None:
+        """There was none before."""
+
     def watch(self, gateway: Gateway) -> None:
         """Feed the service manager's watchdog while the keeper's thread looks around."""
         watchdog_s = self._notifier.watchdog_s
@@ -153,8 +162,8 @@ class Alone:
 
         gateway.keeper.each_tick.append(tick)
 
-    def serving(self, status: str) -> None:
-        """It serves."""
+    def serving(self, status: str, url: str) -> None:
+        """It serves, at `url`."""
         self._notifier.ready(status)
 
     def ending(self) -> None:

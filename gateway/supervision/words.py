@@ -1,7 +1,7 @@
 """What supervisor and worker say to each other: one JSON object in a datagram, its word first.
 
     worker      {"word": "ping"}                        its keeper has looked around
-                {"word": "serving", "status": "..."}    it serves
+                {"word": "serving", "status": "...", "url": "tcp://127.0.0.1:18871"}
                 {"word": "reached", "ports": {"psu1": "/dev/ttyUSB0"}}    devices that it had open
                 {"word": "stopped", "stop": {"by": "alice", "why": "smoke", "since": "2024-08-17T12:00:00+00:00"}}
                 {"word": "reloading"}, {"word": "reloaded", "good": true}

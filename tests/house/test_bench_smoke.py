@@ -90,6 +90,17 @@ def test_strangers_at_the_door_are_measured() -> None:
     assert rows["rush"]["came"] > 0
 
 
+@pytest.mark.timeout(110)
+def test_the_death_of_a_gateway_and_its_start_are_measured() -> None:
+    command = [sys.executable, str(ROOT / "tests/bench/supervised.py"), "--runs", "1", "--devices", "2", "--json"]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert finished.returncode == 0, finished.stderr
+    rows: dict[str, Any] = json.loads(finished.stdout)
+    assert list(rows) == ["gateway-killed", "gateway-stopped", "start"]
+    killed = rows["gateway-killed"]
+    assert 0 < killed["safe"]["worst_ms"] < killed["serving again"]["worst_ms"]
+
+
 @pytest.mark.timeout(120)
 def test_how_soon_devices_are_safe_is_measured() -> None:
     rows = ["client-killed", "emergency-stop", "policy-cost"]
