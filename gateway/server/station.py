@@ -407,15 +407,19 @@ class Occupant(Protocol):
 class RootVisit(Visit):
     """A call of something that is no device: the gateway's root, a lease."""
 
-    __slots__ = ("access", "caller")
+    access = _READ
+    member = ""
+    """What it reached last."""
+    args: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
 
     def __init__(self, caller: Caller) -> None:
         self.caller = caller
-        self.access = _READ
+        self.began = monotonic()
 
     def admit(
         self, obj: Any, exposure: Exposure, operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
+        self.member, self.args = exposure.name, (args, kwargs)
         if exposure.access is not _READ:
             require(self.caller.principal, "the gateway", exposure.access)
             self.access = exposure.access
