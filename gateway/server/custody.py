@@ -359,6 +359,9 @@ class Custody:
             case Ended(lease=lease, cause=cause, by=by, why=why, safe=safe):
                 # Nobody who only reads has to be interrupted where a holder is simply done.
                 patience_s = PATIENCE_S if cause is Cause.RELEASED else 0.0
+                for name in lease.devices:
+                    if name in self._stations and self._stations[name].needs_lease:
+                        self._stations[name].lapse()
                 self._secure(safe, f"lease {lease.number} of {lease.holder} ended: {why}", patience_s)
                 self._finish(lease.wanted.ticket, by, why)
             case Granted(lease=lease, waiting=Waiting()):

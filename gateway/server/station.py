@@ -303,6 +303,8 @@ class Station:
             if isinstance(visit, DeviceVisit) and visit.looks_around:
                 visit.barred, barred = True, visit
             self._interrupt(why)
+            if self.at_host and visit is not errand and visit is not None:
+                self.device.secure_at_host()
         if barred is not None:
             barred.abandon(barred.broken_off(why))
 
@@ -364,7 +366,12 @@ class Station:
         """End a transaction that takes too long, or whose client is gone."""
         transaction = self.transaction
         if transaction is not None and (now > transaction.until or transaction.is_orphaned):
-            self.transaction = None
+            self.lapse()
+
+    def lapse(self) -> None:
+        """End the transaction, if there is one: its time is over, or its client may not control the device any more."""
+        transaction, self.transaction = self.transaction, None
+        if transaction is not None:
             transaction.lapsed = True
             transaction.end()
 
@@ -581,8 +588,8 @@ class Transaction(Exposable):
     def __exit__(self, *exc_info: object) -> None:
         if self.lapsed:
             raise CallTimeout(
-                f"{self._lane.name}: the transaction was over after {TRANSACTION_S:g} s; calls of others may have got"
-                " between its last ones",
+                f"{self._lane.name}: the transaction was over before, after {TRANSACTION_S:g} s or with its lease;"
+                " calls of others may have got between its last ones",
                 device=self._lane.name,
                 timeout_s=TRANSACTION_S,
             )
