@@ -274,6 +274,11 @@ class Custody:
             place = self._table.place(claim.waiting.ticket, monotonic())
         return {"position": place.position, "estimate_s": place.estimate_s, "at_most_s": place.at_most_s}
 
+    def standing(self, claim: Claim) -> tuple[str, Lease | None, tuple[str, str] | None, dict[str, Any]]:
+        """State, lease, ending and place of a claim, all of one moment."""
+        with self._lock:
+            return claim.state, claim.lease, claim.ended, self.place(claim)
+
     def number_of(self, device: str) -> int | None:
         """The fencing number under which the device is now."""
         lease = self._table.lease_of(device)
