@@ -54,6 +54,7 @@ from gateway.server.audit import AuditLog
 from gateway.server.bridge import Host
 from gateway.server.errand import Errand
 from gateway.server.interlock import Interlock
+from gateway.server.interlock_fit import interlock_problems
 from gateway.server.reception import Reception
 from gateway.server.registry import GatewayService
 from gateway.server.safety import Outcome
@@ -179,6 +180,7 @@ def check_config(path: str) -> Examined:
     """
     found = configuration.examine(path)
     problems = [*found.problems, *configuration.clashes(found.config)]
+    drivers: dict[str, Driver] = {}
     for section in found.config.devices:
         try:
             driver = load_driver(section.driver)
@@ -186,8 +188,10 @@ def check_config(path: str) -> Examined:
             nearest_driver = problem.facts.get("nearest")
             problems.append(section.source.error((*section.path, "driver"), str(problem), nearest=nearest_driver))
         else:
+            drivers[section.name] = driver
             problems += option_problems(section, driver.Options)
             problems += member_problems(section, driver)
+    problems += interlock_problems(found.config, drivers)
     order = {name: index for index, name in enumerate(found.config.files)}
     problems.sort(key=lambda problem: (order.get(problem.file, -1), problem.line or 0))
     return Examined(config=found.config, problems=tuple(problems))
@@ -600,6 +604,8 @@ def build(config: Config, audit: AuditLog | None = None, *, as_host: bool = Fals
     _check_listen(config)
     plugged = PluggedDevices(config)
     devices = make_devices(plugged.placed(section) for section in config.devices)
+    for problem in interlock_problems(config, load_drivers(config.devices)):
+        raise problem
     return Gateway(config, devices, audit, as_host=as_host, plugged=plugged)
 
 

@@ -36,6 +36,7 @@ from gateway.service import permit
 from gateway.service.exposure import Exposable, Exposure, Kind
 from gateway.sync.connection import Connection
 from gateway.sync.netref import BaseNetref
+from gateway.sync.workers import WORKERS
 
 _log: Final = logging.getLogger(__name__)
 
@@ -80,6 +81,20 @@ class BridgedDevice(HostRelay):
         visit = permit.current()
         entered = visit.transaction() if visit is not None else None
         return contextlib.nullcontext() if entered is None else entered
+
+    def secure_at_host(self) -> None:
+        """Have the host make it safe, which breaks off what runs there, and so the call that waits for it here.
+
+        Does not wait. The gateway's own attempt follows in its turn, and says how it went.
+        """
+        WORKERS.submit(self._secure_at_host)
+
+    def _secure_at_host(self) -> None:
+        try:
+            _, proxy = self.reach()
+            proxy.____conn__.root.test_safe(self.own_name)
+        except GatewayError as error:
+            _log.debug("%s: its host does not make it safe: %s", self.name, error)
 
     def reach(self) -> tuple[Border, BaseNetref]:
         return self.host.reach(self.own_name)

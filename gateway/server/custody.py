@@ -274,6 +274,11 @@ class Custody:
             place = self._table.place(claim.waiting.ticket, monotonic())
         return {"position": place.position, "estimate_s": place.estimate_s, "at_most_s": place.at_most_s}
 
+    def standing(self, claim: Claim) -> tuple[str, Lease | None, tuple[str, str] | None, dict[str, Any]]:
+        """State, lease, ending and place of a claim, all of one moment."""
+        with self._lock:
+            return claim.state, claim.lease, claim.ended, self.place(claim)
+
     def number_of(self, device: str) -> int | None:
         """The fencing number under which the device is now."""
         lease = self._table.lease_of(device)
@@ -359,6 +364,9 @@ class Custody:
             case Ended(lease=lease, cause=cause, by=by, why=why, safe=safe):
                 # Nobody who only reads has to be interrupted where a holder is simply done.
                 patience_s = PATIENCE_S if cause is Cause.RELEASED else 0.0
+                for name in lease.devices:
+                    if name in self._stations and self._stations[name].needs_lease:
+                        self._stations[name].lapse()
                 self._secure(safe, f"lease {lease.number} of {lease.holder} ended: {why}", patience_s)
                 self._finish(lease.wanted.ticket, by, why)
             case Granted(lease=lease, waiting=Waiting()):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 from collections import deque
@@ -10,7 +9,7 @@ from collections.abc import Mapping
 from threading import Lock
 from typing import Any, Final
 
-from gateway.errors import BadRequest, GatewayError, LeaseConflict, LeaseLost
+from gateway.errors import BadRequest, LeaseConflict, LeaseLost
 from gateway.protocol.netref import Netref
 from gateway.server.custody import Claim, Custody, Tell
 from gateway.server.observed_service import OpenLane
@@ -48,14 +47,11 @@ class LeaseHandle(Exposable):
         `state` is `waiting`, `held`, `asked` (held, and somebody asks for it) or `ended` (`by` and `why`).
         """
         claim = self._claim
-        lease = claim.lease
-        by, why = claim.ended or (None, None)
+        state, lease, ended, place = self._custody.standing(claim)
+        by, why = ended or (None, None)
         wanted = lease.wanted if lease is not None else claim.waiting.wanted if claim.waiting is not None else None
-        place: dict[str, Any] = {}
-        with contextlib.suppress(GatewayError):  # granted meanwhile
-            place = self._custody.place(claim)
         return {
-            "state": claim.state,
+            "state": state,
             "number": None if lease is None else lease.number,
             "devices": list(wanted.devices) if wanted is not None else [],
             "position": place.get("position"),

@@ -20,6 +20,8 @@ from gateway.sync.connection import Connection
 
 _log: Final = logging.getLogger(__name__)
 _READ: Final = Access.READ
+NOTED: Final = frozenset({"estop", "lease", "join_lease", "release", "agree", "refuse", "ask"})
+"""What is written down though it takes no more than the right to read: who has what, and who pressed the button."""
 
 
 class Reception:
@@ -48,6 +50,8 @@ class Reception:
 
     def _close(self, visit: Visit, error: BaseException | None) -> None:
         if type(visit) is not DeviceVisit:
+            if self._audit is not None and type(visit) is RootVisit and _counts(visit, error):
+                self._write(self._audit, visit, error)
             return
         station = visit.station
         if visit.entered is not None:
@@ -56,21 +60,26 @@ class Reception:
         if self._audit is not None and (visit.access is not _READ or isinstance(error, AccessDenied)):
             self._write(self._audit, visit, error)
 
-    def _write(self, audit: AuditLog, visit: DeviceVisit, error: BaseException | None) -> None:
+    def _write(self, audit: AuditLog, visit: DeviceVisit | RootVisit, error: BaseException | None) -> None:
         entry = Entry(
             identity=visit.caller.principal.name,
             peer=visit.caller.peer,
-            device=visit.station.name,
+            device=visit.station.name if isinstance(visit, DeviceVisit) else "",
             method=visit.member,
             arguments=shown_arguments(*visit.args),
             outcome=_outcome(error),
             duration_s=monotonic() - visit.began,
-            number=visit.number or None,
+            number=visit.number or None if isinstance(visit, DeviceVisit) else None,
         )
         try:
             audit.write(entry)
         except GatewayError as problem:
             _log.error("a call was not written down: %s", problem)
+
+
+def _counts(visit: RootVisit, error: BaseException | None) -> bool:
+    """Whether a call of something that is no device is written down."""
+    return visit.member in NOTED or visit.access is not _READ or isinstance(error, AccessDenied)
 
 
 def _outcome(error: BaseException | None) -> str:

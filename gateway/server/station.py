@@ -303,6 +303,8 @@ class Station:
             if isinstance(visit, DeviceVisit) and visit.looks_around:
                 visit.barred, barred = True, visit
             self._interrupt(why)
+            if self.at_host and visit is not errand and visit is not None:
+                self.device.secure_at_host()
         if barred is not None:
             barred.abandon(barred.broken_off(why))
 
@@ -364,7 +366,12 @@ class Station:
         """End a transaction that takes too long, or whose client is gone."""
         transaction = self.transaction
         if transaction is not None and (now > transaction.until or transaction.is_orphaned):
-            self.transaction = None
+            self.lapse()
+
+    def lapse(self) -> None:
+        """End the transaction, if there is one: its time is over, or its client may not control the device any more."""
+        transaction, self.transaction = self.transaction, None
+        if transaction is not None:
             transaction.lapsed = True
             transaction.end()
 
@@ -407,15 +414,19 @@ class Occupant(Protocol):
 class RootVisit(Visit):
     """A call of something that is no device: the gateway's root, a lease."""
 
-    __slots__ = ("access", "caller")
+    access = _READ
+    member = ""
+    """What it reached last."""
+    args: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
 
     def __init__(self, caller: Caller) -> None:
         self.caller = caller
-        self.access = _READ
+        self.began = monotonic()
 
     def admit(
         self, obj: Any, exposure: Exposure, operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
+        self.member, self.args = exposure.name, (args, kwargs)
         if exposure.access is not _READ:
             require(self.caller.principal, "the gateway", exposure.access)
             self.access = exposure.access
@@ -577,8 +588,8 @@ class Transaction(Exposable):
     def __exit__(self, *exc_info: object) -> None:
         if self.lapsed:
             raise CallTimeout(
-                f"{self._lane.name}: the transaction was over after {TRANSACTION_S:g} s; calls of others may have got"
-                " between its last ones",
+                f"{self._lane.name}: the transaction was over before, after {TRANSACTION_S:g} s or with its lease;"
+                " calls of others may have got between its last ones",
                 device=self._lane.name,
                 timeout_s=TRANSACTION_S,
             )

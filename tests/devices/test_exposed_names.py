@@ -10,7 +10,7 @@ from devices.multimeter import ScpiMultimeter
 from devices.power_supply import ScpiPowerSupply
 from gateway.service.exposure import exposure_table
 
-EVERY_DEVICE = {"identify(): read", "make_safe(): control", "state: read", "transaction(): read"}
+EVERY_DEVICE = {"identify(): read", "make_safe(): control", "state: read", "transaction(): control"}
 EXPECTED: dict[type[Device], set[str]] = {
     ScpiPowerSupply: {
         "voltage: read, settable, V",

@@ -35,6 +35,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -158,6 +159,8 @@ def nurse(folder: str) -> None:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             try:
                 Client(f"tcp://127.0.0.1:{int(port)}", Path(folder), int(seed)).run()
+            except BaseException:
+                (Path(folder) / f"died-{os.getpid()}").write_text(traceback.format_exc())
             finally:
                 os._exit(0)
         os.write(1, f"{pid}\n".encode())
@@ -345,10 +348,16 @@ class Verdict:
     by_a_lost_lease: list[str] = field(default_factory=list)
     false_promises: list[str] = field(default_factory=list)
     audit: list[str] = field(default_factory=list)
+    died: list[str] = field(default_factory=list)
+    """Clients that ended by themselves: an error that no client of a gateway should meet."""
 
     @property
     def good(self) -> bool:
-        return not (self.misses or self.twice or self.by_a_lost_lease or self.false_promises or self.audit)
+        return not self.problems
+
+    @property
+    def problems(self) -> list[str]:
+        return [*self.misses, *self.twice, *self.by_a_lost_lease, *self.false_promises, *self.audit, *self.died]
 
     def shown(self) -> dict[str, Any]:
         facts = {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -408,13 +417,15 @@ class Siege:
 
     def kill_client(self) -> None:
         index = self.random.randrange(CLIENTS)
-        os.kill(self._clients[index], signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._clients[index], signal.SIGKILL)
         self._asleep.pop(self._clients[index], None)
         self._clients[index] = self._new_client()
 
     def stop_client(self) -> None:
         pid = self.random.choice(self._clients)
-        os.kill(pid, signal.SIGSTOP)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
         self._asleep[pid] = time.monotonic() + self._while()
 
     def reset_link(self) -> None:
@@ -507,6 +518,7 @@ class Siege:
         verdict.commands = len(executed)
         self._judge_promises(executed)
         self._judge_audit(executed)
+        verdict.died += [path.read_text().strip() for path in self.folder.glob("died-*")]
         return verdict
 
     def _judge_device(self, name: str, ended: dict[int, float], inherited: set[tuple[int, str]]) -> Counter[str]:
@@ -628,13 +640,7 @@ def main() -> None:
     else:
         for name, value in shown.items():
             print(f"{name:16} {dict(value) if isinstance(value, Counter) else value}")
-        for problem in [
-            *verdict.misses,
-            *verdict.twice,
-            *verdict.by_a_lost_lease,
-            *verdict.false_promises,
-            *verdict.audit,
-        ][:20]:
+        for problem in verdict.problems[:20]:
             print(f"  {problem}")
     sys.exit(0 if verdict.good else 1)
 

@@ -27,6 +27,7 @@ def test_whatever_happens_every_device_is_safe_before_it_changes_hands(tmp_path:
     assert verdict.by_a_lost_lease == []
     assert verdict.false_promises == []
     assert verdict.audit == []
+    assert verdict.died == []
     assert verdict.runs == RUNS
     assert verdict.commands > RUNS  # the clients were at work meanwhile
     assert verdict.ends["holder-lost"] > 0

@@ -12,9 +12,10 @@ import pytest
 
 import gateway
 from gateway.errors import AccessDenied, BadRequest, GatewayError, LeaseConflict, LeaseLost, NotFound, OutOfRange
-from gateway.identity.principal import Role
-from gateway.server.lease_service import LeasedService, Teller
+from gateway.identity.principal import Kind, Principal, Role
+from gateway.server.lease_service import LeasedService, LeaseHandle, Teller
 from gateway.server.registry import GatewayService
+from gateway.server.station import Caller
 from tests.server.kept import PATIENCE_S, Bench, until
 
 
@@ -67,6 +68,38 @@ def test_a_handle_says_where_the_claim_stands(bench: Bench) -> None:
     for call in (handle.touch, handle.ask, handle.agree, handle.refuse, lambda: handle.token):
         with pytest.raises(LeaseLost, match="the lease is over: released"):
             call()
+
+
+def test_what_a_handle_says_is_of_one_moment(bench: Bench) -> None:
+    first, second = bench.connect(), bench.connect()
+    wrong: list[dict[str, Any]] = []
+    stop = threading.Event()
+    handles: list[Any] = []
+
+    def look() -> None:
+        while not stop.is_set():
+            for handle in handles[-1:]:
+                status = handle.status()
+                held = status["state"] in ("held", "asked")
+                if (held and status["number"] is None) or (status["state"] == "ended") != (status["why"] is not None):
+                    wrong.append(status)
+
+    custody = bench.keeper.custody
+    threads = [threading.Thread(target=look) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    principal = Principal(name="alice", kind=Kind.LOOPBACK, default=Role.ADMIN)
+    callers = [Caller(conn, principal, "") for conn in (first, second)]
+    for turn in range(300):
+        holder = custody.request(callers[turn % 2], ["box1"], {}, lambda what, facts: None)
+        waits = custody.request(callers[1 - turn % 2], ["box1"], {}, lambda what, facts: None)
+        handles.append(LeaseHandle(custody, waits, None))
+        custody.give_up(holder)
+        custody.give_up(waits)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
 
 
 def test_without_news_the_call_itself_waits_and_gives_up(bench: Bench) -> None:

@@ -51,8 +51,10 @@ def test_control_is_written_down_with_who_what_and_under_which_number(bench: Ben
         lease.box1.level = 6.0
         assert lease.box1.level == 6.0  # reading is not
     bench.until_safe("box1")
-    until(lambda: len(records(path)) >= 3)
-    first, second, safe = records(path)[:3]
+    until(lambda: len(records(path)) >= 5)
+    lease_record, first, second, *rest = records(path)
+    safe = next(each for each in rest if each["device"])
+    assert (lease_record["device"], lease_record["method"], lease_record["outcome"]) == ("", "lease", "ok")
     assert (first["identity"], first["device"], first["method"], first["outcome"]) == (
         "127.0.0.1",
         "box1",
@@ -84,6 +86,29 @@ def test_refusals_are_written_down(bench: Bench, path: Path) -> None:
         ("127.0.0.1", "box2", "set_level", "out-of-range"),
         ("eve", "box2", "set_level", "access-denied"),
     ]
+
+
+def test_who_leases_stops_and_revokes_is_written_down(bench: Bench, path: Path) -> None:
+    conn = bench.connect()
+    lease = conn.root.lease("box1")
+    conn.root.revoke_lease("box1", "fire drill")
+    conn.root.estop("smoke")
+    conn.root.estop_reset("it was the kettle")
+    lease.release()
+    conn.root.names()
+    bench.doorman.take_for("eve", Role.OBSERVE)
+    with pytest.raises(AccessDenied):
+        bench.connect().root.estop_reset("please")
+    own = [each for each in records(path) if not each["device"] and each["identity"] != "the gateway"]
+    assert [(each["identity"], each["method"], each["outcome"]) for each in own] == [
+        ("127.0.0.1", "lease", "ok"),
+        ("127.0.0.1", "revoke_lease", "ok"),
+        ("127.0.0.1", "estop", "ok"),
+        ("127.0.0.1", "estop_reset", "ok"),
+        ("127.0.0.1", "release", "ok"),
+        ("eve", "estop_reset", "access-denied"),
+    ]
+    assert "fire drill" in str(own[1]["arguments"])
 
 
 def test_a_log_that_can_t_be_written_refuses_control_and_not_the_safe_state(stack: ExitStack, tmp_path: Path) -> None:

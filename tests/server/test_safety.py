@@ -18,6 +18,9 @@ from devices.simulators.power_supply import SimulatedPowerSupply
 from gateway.config.common import DeviceCommon
 from gateway.errors import DeviceUnavailable, EmergencyStop, GatewayError, OutcomeUnknown, OutOfRange
 from gateway.limits import Limits
+from gateway.server.bridge import Host
+from gateway.server.reception import Reception
+from gateway.server.registry import GatewayService
 from gateway.server.safety import Outcome, SafeReport
 from tests.server.kept import PATIENCE_S, Bench, Box, until
 
@@ -441,3 +444,38 @@ def test_a_stop_during_a_command_leaves_the_port_open(supply: tuple[Bench, Slow]
     bench.keeper.safety.reset("the test", "go on")
     conn.root.psu1.set_voltage(1.0)
     assert conn.root.psu1.voltage == 1.0
+
+
+# -- a device of an instrument host ------------------------------------------------------------------------------------
+
+
+def test_a_blocked_read_at_an_instrument_host_is_broken_off_too(stack: ExitStack) -> None:
+    box = Box("box1")
+    far = GatewayService({"box1": box}, as_host=True)
+    far.keeper.start()
+    stack.callback(far.keeper.close)
+    server = gateway.Server(far, "tcp://127.0.0.1:0", strict=True, introduce=Reception(far.keeper).introduce)
+    stack.enter_context(server)
+    host = Host("bench2", server.url)
+    stack.callback(host.close)
+    near = GatewayService({}, hosts=[host])
+    near.keeper.start()
+    stack.callback(near.keeper.close)
+    front = stack.enter_context(
+        gateway.Server(near, "tcp://127.0.0.1:0", strict=True, introduce=Reception(near.keeper).introduce)
+    )
+    host.start()
+    conn, other = (stack.enter_context(gateway.connect(front.url)) for _ in range(2))
+    until(lambda: "bench2.box1" in other.root.names())
+    with conn.lease("bench2.box1"):
+        conn.root.device("bench2.box1").set_level(5.0)
+        reading = gateway.async_(conn.root.device("bench2.box1").listen)(LONG_S)
+        assert box.entered.wait(PATIENCE_S)
+        begin = time.monotonic()
+        (report,) = other.root.estop("now")
+        assert (report["device"], report["outcome"]) == ("bench2.box1", "verified")
+        print(f"a device of a host: safe commanded after {box.done[2][0] - begin:.3f} s")
+        assert time.monotonic() - begin < LONG_S / 2
+        with pytest.raises(GatewayError):
+            _ = reading.value
+    assert box.what()[:3] == ["set 5", "listen", "safe"]

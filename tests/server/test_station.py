@@ -295,5 +295,16 @@ def test_a_transaction_that_took_too_long_says_so_at_its_end(bench: Bench) -> No
     assert isinstance(station.lane, Lane)
     station.end_transaction(1e12)
     other.root.box2.set_level(1.0)
-    with pytest.raises(CallTimeout, match="over after 10 s"):
+    with pytest.raises(CallTimeout, match="over before, after 10 s or with its lease"):
         transaction.__exit__(None, None, None)
+
+
+def test_a_transaction_ends_with_the_lease_under_which_it_began(bench: Bench) -> None:
+    conn, other = bench.connect(), bench.connect()
+    conn.lease("box1")
+    transaction = conn.root.box1.transaction()
+    other.root.revoke_lease("box1", "fire drill")
+    with other.lease("box1") as lease:
+        lease.box1.set_level(1.0)
+        with pytest.raises(CallTimeout, match="with its lease"):
+            transaction.__exit__(None, None, None)
