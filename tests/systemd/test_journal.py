@@ -76,5 +76,5 @@ def test_a_gateway_whose_stderr_is_the_journal_writes_priorities(tmp_path: Path)
         ours.settimeout(10)
         with ours.makefile(encoding="utf-8") as said:
             lines = said.read().splitlines()
-    assert any(line.startswith("<4>gateway.app: gone is not available") for line in lines), lines
+    assert any(line.startswith("<4>gateway.plugged: gone is missing") for line in lines), lines
     assert all(line.startswith("<") for line in lines)
