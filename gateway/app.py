@@ -8,20 +8,18 @@ Drivers and benches are not imported but looked up: by entry point, or a driver 
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points
+from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as distribution_version
 from pathlib import Path
 from threading import Thread
 from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Self
 
 import msgspec
 
@@ -34,8 +32,6 @@ from gateway.config import (
     GatewaySection,
     driver_options,
     nearest,
-    nearest_word,
-    option_clashes,
     option_problems,
 )
 from gateway.config.changes import Changes, DeviceChange, difference
@@ -45,6 +41,7 @@ from gateway.config.members import member_problems
 from gateway.config.sections import AUDIT_OFF
 from gateway.discovery import Advertisement, Advertiser, addresses_for, interfaces_for, stable_id
 from gateway.discovery.identity import state_path
+from gateway.drivers import Driver, Instrument, entry_point, load_driver, load_drivers
 from gateway.errors import Busy, ConfigError, GatewayError, NotFound
 from gateway.identity.clients import Clients
 from gateway.plugged import PluggedDevices
@@ -62,7 +59,6 @@ from gateway.server.station import Station
 from gateway.sync.connection import Connection
 from gateway.sync.lane import Lane
 
-DRIVERS: Final = "gateway.drivers"
 BENCHES: Final = "gateway.benches"
 DISTRIBUTION: Final = "instrument-gateway"
 AUDIT_FILE: Final = "audit.jsonl"
@@ -73,31 +69,8 @@ CLOSE_S: Final = 15.0
 """A driver that has not let go of its device by then is left behind."""
 
 _CHANGED: Final = "its config was changed"
-_DRIVER_PARTS: Final = ("Options", "open", "close", "make_safe", "identify", "state")
 
 log = logging.getLogger("gateway.app")
-
-
-class Driver(Protocol):
-    """What a driver's class gives: `devices.base.Device` is the one to derive from."""
-
-    Options: type[Any]
-
-    def __call__(self, name: str, options: Any) -> Instrument: ...
-
-
-class Instrument(Protocol):
-    """What the gateway needs of a device beside its exposure table."""
-
-    name: str
-    gateway_identity: str
-
-    @property
-    def state(self) -> str: ...
-    def open(self) -> None: ...
-    def close(self) -> None: ...
-    def make_safe(self) -> None: ...
-    def identify(self) -> str: ...
 
 
 class Left(StrEnum):
@@ -140,40 +113,6 @@ def version() -> str:
         return "unknown"
 
 
-# -- drivers and benches ------------------------------------------------------------------------------------------
-
-
-def load_driver(name: str) -> Driver:
-    """The driver's class: an entry point of `gateway.drivers`, or `package.module:Class`.
-
-    Raises ConfigError when there is none, when its module can't be imported, or when it is no driver.
-    """
-    found = _dotted(name) if ":" in name else _entry_point(DRIVERS, name, "driver")
-    missing = [part for part in _DRIVER_PARTS if not hasattr(found, part)]
-    if not inspect.isclass(found) or missing:
-        lacks = f"has no {missing[0]!r}" if missing else "is no class"
-        raise ConfigError(f"driver {name!r} {lacks}; a driver is a subclass of devices.Device", driver=name)
-    driver: Any = found
-    try:
-        clashing = option_clashes(driver.Options)
-    except (TypeError, NameError) as problem:
-        raise ConfigError(f"driver {name!r}: its Options: {problem}", driver=name) from None
-    if clashing:
-        raise ConfigError(f"driver {name!r} has an option {clashing[0]!r}, which is a key of every device", driver=name)
-    return driver  # type: ignore[no-any-return]
-
-
-def installed_drivers() -> dict[str, Driver]:
-    """Every driver of the group `gateway.drivers` that can be loaded, by name. One that can't be is logged."""
-    drivers: dict[str, Driver] = {}
-    for point in entry_points(group=DRIVERS):
-        try:
-            drivers[point.name] = load_driver(point.name)
-        except ConfigError as problem:
-            log.warning("left out: %s", problem)
-    return drivers
-
-
 def check_config(path: str) -> Examined:
     """The config at `path` and every mistake in it, also in the options of its drivers. Touches no hardware: drivers
     are imported, and none is made.
@@ -197,17 +136,6 @@ def check_config(path: str) -> Examined:
     return Examined(config=found.config, problems=tuple(problems))
 
 
-def load_drivers(sections: Iterable[DeviceSection]) -> dict[str, Driver]:
-    """The driver of each section, by the device's name. Raises ConfigError that names the file and the line."""
-    drivers: dict[str, Driver] = {}
-    for section in sections:
-        try:
-            drivers[section.name] = load_driver(section.driver)
-        except ConfigError as problem:
-            raise section.source.error((*section.path, "driver"), str(problem)) from problem
-    return drivers
-
-
 def closed_station(config: Config, device: str) -> Station:
     """The device of that name with its rules, made but not opened: nothing is asked of any hardware.
 
@@ -222,37 +150,6 @@ def closed_station(config: Config, device: str) -> Station:
     instrument: Any = _device(section, load_drivers([section])[device]).instrument
     instrument.gateway_lane = Lane(device, config.limits.pending_calls)
     return Station(device, instrument, section.common)
-
-
-def _entry_point(group: str, name: str, what: str) -> Any:
-    known = {point.name: point for point in entry_points(group=group)}
-    if name not in known:
-        near = nearest_word(name, known)
-        raise ConfigError(f"unknown {what} {name[:80]!r}; {nearest(name, known)}", name=name, nearest=near)
-    return _imported(known[name].load, what, name)
-
-
-def _dotted(name: str) -> Any:
-    point = EntryPoint(name=name, value=name, group=DRIVERS)
-    if not point.pattern.match(name):
-        raise ConfigError(f"driver {name[:80]!r} is neither a driver's name nor package.module:Class")
-    module = _imported(lambda: importlib.import_module(point.module), "driver", name)
-    found: Any = module
-    for part in point.attr.split("."):
-        if not hasattr(found, part):
-            classes = [key for key, value in vars(module).items() if inspect.isclass(value)]
-            raise ConfigError(f"driver {name!r}: {point.module} has no {part!r}; {nearest(part, classes)}")
-        found = getattr(found, part)
-    return found
-
-
-def _imported(load: Callable[[], Any], what: str, name: str) -> Any:
-    try:
-        return load()
-    except ImportError as problem:
-        raise ConfigError(f"{what} {name!r} can't be imported: {problem}; install what is missing") from problem
-    except Exception as problem:
-        raise ConfigError(f"{what} {name!r} can't be imported: {type(problem).__name__}: {problem}") from problem
 
 
 # -- a running gateway --------------------------------------------------------------------------------------------
@@ -668,7 +565,7 @@ def run_bench(name: str, /, **gateway: Any) -> Iterator[Gateway]:
 
     `gateway` are keys of the config's table `[gateway]`. Raises ConfigError for an unknown bench.
     """
-    open_bench = _entry_point(BENCHES, name, "bench")
+    open_bench = entry_point(BENCHES, name, "bench")
     with open_bench() as tables:
         yield build(configuration.from_tables(tables, origin=f"bench {name}", gateway=gateway))
 

@@ -21,11 +21,11 @@ from gateway.adopt import (
     taken_names,
     write_proposal,
 )
-from gateway.app import installed_drivers
 from gateway.cli.main import config_path, subcommand
 from gateway.cli.screen import Screen, printable
 from gateway.config import Config
 from gateway.discovery import browse_instruments
+from gateway.drivers import installed_drivers
 from gateway.hardware import entries_of
 from gateway.hardware.matching import BAUDRATES
 

@@ -7,11 +7,12 @@ import sys
 
 import click
 
-from gateway.app import check_config, installed_drivers
+from gateway.app import check_config
 from gateway.cli.exits import Exit
 from gateway.cli.main import config_path, subcommand
 from gateway.cli.screen import Screen
 from gateway.config.schema import json_schema
+from gateway.drivers import installed_drivers
 
 
 @subcommand("check")

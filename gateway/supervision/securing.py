@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.app import Instrument, make_devices
+from gateway.app import make_devices
 from gateway.config import DeviceSection, with_port
+from gateway.drivers import Instrument
 from gateway.errors import GatewayError
 from gateway.server.audit import AuditLog, Entry
 from gateway.server.safety import Outcome, Safety

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Final
 
-from gateway.app import audit_path, load_drivers
+from gateway.app import audit_path
 from gateway.config import Config
+from gateway.drivers import load_drivers
 from gateway.errors import ConfigError
 from gateway.server.safety import Outcome, Stop
 from gateway.supervision.machine import (

@@ -14,7 +14,7 @@ import pytest
 import gateway as client
 from devices import Device, DeviceOptions
 from devices.multimeter import ScpiMultimeter
-from gateway import app, config
+from gateway import app, config, drivers
 from gateway.app import Gateway, Left
 from gateway.errors import ConfigError, DeviceUnavailable
 from gateway.server.registry import GatewayService
@@ -104,9 +104,9 @@ def lamps(**faults: str) -> Gateway:
 
 
 def test_a_driver_is_found_by_entry_point_and_by_dotted_name() -> None:
-    assert app.load_driver("scpi-multimeter") is ScpiMultimeter
-    assert app.load_driver("devices.multimeter:ScpiMultimeter") is ScpiMultimeter
-    assert app.load_driver("lamps:Lamp") is Lamp
+    assert drivers.load_driver("scpi-multimeter") is ScpiMultimeter
+    assert drivers.load_driver("devices.multimeter:ScpiMultimeter") is ScpiMultimeter
+    assert drivers.load_driver("lamps:Lamp") is Lamp
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_driver_is_found_by_entry_point_and_by_dotted_name() -> None:
 )
 def test_what_is_no_driver_is_a_config_error(name: str, message: str) -> None:
     with pytest.raises(ConfigError) as raised:
-        app.load_driver(name)
+        drivers.load_driver(name)
     assert message in str(raised.value)
 
 
@@ -135,7 +135,7 @@ def test_a_driver_whose_module_fails_is_a_config_error(tmp_path: Path, monkeypat
     (tmp_path / "broken_driver_module.py").write_text("1 / 0\n", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ConfigError, match="can't be imported: ZeroDivisionError: division by zero"):
-        app.load_driver("broken_driver_module:Driver")
+        drivers.load_driver("broken_driver_module:Driver")
 
 
 def test_a_wrong_driver_or_option_names_the_line_of_the_file() -> None:

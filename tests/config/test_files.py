@@ -132,11 +132,11 @@ def test_two_devices_in_one_place_are_a_mistake_that_names_both(main: Path) -> N
 
 def test_a_driver_with_an_option_that_every_device_has_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     from devices.multimeter import MultimeterOptions, ScpiMultimeter
-    from gateway import app
+    from gateway import drivers
 
     class Options(MultimeterOptions, frozen=True, kw_only=True):
         notes: str = ""
 
     monkeypatch.setattr(ScpiMultimeter, "Options", Options)
     with pytest.raises(ConfigError, match=r"driver 'scpi-multimeter' has an option 'notes', which is a key of every"):
-        app.load_driver("scpi-multimeter")
+        drivers.load_driver("scpi-multimeter")

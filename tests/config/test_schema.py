@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.app import installed_drivers
 from gateway.config import COMMON_KEYS
 from gateway.config.schema import DRAFT, json_schema
+from gateway.drivers import installed_drivers
 
 ROOT = Path(__file__).parents[2]
 TYPES: dict[str, Any] = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int}

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from gateway import config
-from gateway.app import build, load_drivers
+from gateway.app import build
 from gateway.config import Config
+from gateway.drivers import load_drivers
 from gateway.errors import ConfigError
 from gateway.server.interlock_fit import interlock_problems
 
