@@ -161,7 +161,7 @@ def _check_rows(rows: Table, check: Callable[[Any], str], source: Source, path: 
     problems = []
     for key, value in rows.items():
         place = (*path, key) if (*path, key) in source.lines else (*path, *key.split("."))
-        shown = f"'{kind}.{key[: 2 * MAX_SHOWN]}'"
+        shown = repr(f"{kind}.{key[: 2 * MAX_SHOWN]}")
         parts = key.split(".")
         if not all(map(_MEMBER.fullmatch, parts)) or len(parts) > (2 if kind == "limits" else 1):
             wanted = "a property, or method.parameter" if kind == "limits" else "a property"
