@@ -6,12 +6,10 @@ emergency stop, the lease, the limits, the interlock. Reading needs the first tw
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from numbers import Real
 from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
@@ -21,18 +19,16 @@ from gateway.errors import (
     AccessDenied,
     Busy,
     CallTimeout,
-    ConfigError,
     DeviceMissing,
     DeviceUnavailable,
     GatewayError,
     Interlocked,
     OutcomeUnknown,
-    OutOfRange,
 )
 from gateway.identity.principal import Principal, Role, explain
-from gateway.protocol.netref import Netref
+from gateway.server.bounds import Bound, bounds_of, check_safe_rows, safe_state_of
 from gateway.server.interlock import Interlock, Read
-from gateway.service.exposure import Access, Exposable, Exposure, Kind, exposed, exposure_table
+from gateway.service.exposure import Access, Exposable, Exposure, exposed
 from gateway.service.permit import Operation, Visit
 from gateway.sync.calls import Calls, Task
 from gateway.sync.connection import Connection
@@ -113,38 +109,6 @@ class Caller:
         return role
 
 
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """One row of `limits`: `what` may be from `low` to `high`."""
-
-    what: str
-    position: int
-    keyword: str
-    low: float
-    high: float
-    unit: str
-
-    def check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """Raises OutOfRange where the argument is given and is no number within the bounds."""
-        if self.position < len(args):
-            value = args[self.position]
-        elif self.keyword in kwargs:
-            value = kwargs[self.keyword]
-        else:
-            return
-        # By its real type: a client's own object may claim to be a number, and compare as it likes.
-        kind = type(value)
-        is_number = kind is not bool and issubclass(kind, Real) and not issubclass(kind, Netref)
-        if is_number and self.low <= value <= self.high:
-            return
-        raise OutOfRange(
-            f"{self.what} must be from {self.low:g} to {self.high:g}{self.unit}, says the gateway's config, not"
-            f" {value!r:.60}; nothing was done",
-            low=self.low,
-            high=self.high,
-        )
-
-
 class Station:
     """One device. `device` has a `gateway_lane`; `common` is what its config says beside the driver's options.
 
@@ -168,7 +132,7 @@ class Station:
         self.lane = device.gateway_lane
         if not on_trial:
             self.lane.station = self
-        self.safe_state = _safe_state(device, common)
+        self.safe_state = safe_state_of(device, common)
         """What its safe state is, in words; empty where it has none."""
         self.is_disabled = common.disabled is not None
         self.needs_lease = bool(self.safe_state) if common.lease is None else common.lease
@@ -176,8 +140,8 @@ class Station:
         self.interlock = None if common.allow is None else Interlock(common.allow)
         self.read: Read | None = None
         """Gives the readings that the interlock is about."""
-        self.bounds = _bounds(name, device, common.limits)
-        _check_safe_rows(name, device, common.safe)
+        self.bounds = bounds_of(name, device, common.limits)
+        check_safe_rows(name, device, common.safe)
         self.alarm: Alarm = _Silent()
         """The emergency stop, for which not even a call that has begun may go on."""
         self.refusals: list[Callable[[], GatewayError | None]] = []
@@ -609,61 +573,3 @@ class Transaction(Exposable):
 
 
 # -- what the config says must fit the device -------------------------------------------------------------------------
-
-
-def _safe_state(device: Any, common: DeviceCommon) -> str:
-    if common.safe:
-        return ", ".join(f"{name} = {value}" for name, value in common.safe.items())
-    return str(getattr(device, "safe_state", "") or "")
-
-
-def _bounds(
-    name: str, device: Any, limits: Mapping[str, tuple[float, float]]
-) -> dict[tuple[Operation, str], tuple[Bound, ...]]:
-    rows = exposure_table(device)
-    found: dict[tuple[Operation, str], tuple[Bound, ...]] = {}
-
-    def add(operation: Operation, member: str, bound: Bound) -> None:
-        found[operation, member] = (*found.get((operation, member), ()), bound)
-
-    for key, (low, high) in limits.items():
-        member, dot, parameter = key.partition(".")
-        row = rows.get(member)
-        if dot:
-            if row is None or row.kind is Kind.PROPERTY:
-                raise ConfigError(f"limits of {name}: it has no method {member!r}", device=name)
-            names = _parameters(device, row)
-            if parameter not in names:
-                known = ", ".join(names) or "none"
-                raise ConfigError(
-                    f"limits of {name}: {member} has no parameter {parameter!r}, only {known}", device=name
-                )
-            add(Operation.CALL, member, Bound(f"{name}.{key}", names.index(parameter), parameter, low, high, ""))
-            continue
-        setter = rows.get(f"set_{member}")
-        if (row is None or not row.settable) and setter is None:
-            raise ConfigError(f"limits of {name}: it has no property {member!r} that can be set", device=name)
-        unit = f" {row.unit}" if row is not None and row.unit else ""
-        if row is not None and row.settable:
-            add(Operation.SET, member, Bound(f"{name}.{member}", 0, "", low, high, unit))
-        if setter is not None:
-            names = _parameters(device, setter)
-            keyword = names[0] if names else ""
-            add(Operation.CALL, setter.name, Bound(f"{name}.{member}", 0, keyword, low, high, unit))
-    return found
-
-
-def _parameters(device: Any, row: Exposure) -> list[str]:
-    """The names of a method's parameters, in order."""
-    try:
-        return list(inspect.signature(getattr(device, row.attribute)).parameters)
-    except (TypeError, ValueError):
-        return []
-
-
-def _check_safe_rows(name: str, device: Any, safe: Mapping[str, Any]) -> None:
-    rows = exposure_table(device)
-    for member in safe:
-        row = rows.get(member)
-        if row is None or row.kind is not Kind.PROPERTY or not row.settable:
-            raise ConfigError(f"safe state of {name}: it has no property {member!r} that can be set", device=name)

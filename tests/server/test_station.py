@@ -23,7 +23,7 @@ from gateway.errors import (
     OutOfRange,
 )
 from gateway.identity.principal import Role
-from gateway.server.station import Bound
+from gateway.server.bounds import Bound
 from gateway.sync.lane import Lane
 from tests.server.kept import Bench, Box
 
