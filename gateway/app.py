@@ -12,7 +12,7 @@ import importlib
 import inspect
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -200,11 +200,13 @@ def check_config(path: str) -> Examined:
 def load_drivers(sections: Iterable[DeviceSection]) -> dict[str, Driver]:
     """The driver of each section, by the device's name. Raises ConfigError that names the file and the line."""
     drivers: dict[str, Driver] = {}
+    found: dict[str, Driver] = {}  # looking an entry point up takes long
     for section in sections:
         try:
-            drivers[section.name] = load_driver(section.driver)
+            driver = found.get(section.driver) or load_driver(section.driver)
         except ConfigError as problem:
             raise section.source.error((*section.path, "driver"), str(problem)) from problem
+        drivers[section.name] = found[section.driver] = driver
     return drivers
 
 
@@ -609,11 +611,14 @@ def build(config: Config, audit: AuditLog | None = None, *, as_host: bool = Fals
     return Gateway(config, devices, audit, as_host=as_host, plugged=plugged)
 
 
-def make_devices(sections: Iterable[DeviceSection]) -> list[ServedDevice]:
-    """A device of each section, not opened. Raises ConfigError for a driver or an option that is wrong."""
+def make_devices(sections: Iterable[DeviceSection], drivers: Mapping[str, Driver] | None = None) -> list[ServedDevice]:
+    """A device of each section, not opened. `drivers` are what `load_drivers` gave for them, if it was asked already.
+
+    Raises ConfigError for a driver or an option that is wrong.
+    """
     chosen = list(sections)
-    drivers = load_drivers(chosen)
-    return [_device(section, drivers[section.name]) for section in chosen]
+    known = load_drivers(chosen) if drivers is None else drivers
+    return [_device(section, known[section.name]) for section in chosen]
 
 
 def audit_path(section: GatewaySection) -> Path | None:

@@ -262,7 +262,6 @@ def test_whatever_happens_there_is_at_most_one_child_and_no_worker_starts_before
     machine.begin(now)
     for event, pause_s in [("", 0.0), *events]:
         now += pause_s
-        machine.handle_timeout(now)
         match event:
             case "ping":
                 machine.ping(now)
@@ -280,6 +279,7 @@ def test_whatever_happens_there_is_at_most_one_child_and_no_worker_starts_before
                 machine.stop(signal.SIGTERM, now)
             case "reload":
                 machine.reload()
+        machine.handle_timeout(now)
         for action in machine.take_actions():
             match action:
                 case StartWorker():
