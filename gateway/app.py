@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -506,11 +506,14 @@ def build(config: Config, audit: AuditLog | None = None, *, as_host: bool = Fals
     return Gateway(config, devices, audit, as_host=as_host, plugged=plugged)
 
 
-def make_devices(sections: Iterable[DeviceSection]) -> list[ServedDevice]:
-    """A device of each section, not opened. Raises ConfigError for a driver or an option that is wrong."""
+def make_devices(sections: Iterable[DeviceSection], drivers: Mapping[str, Driver] | None = None) -> list[ServedDevice]:
+    """A device of each section, not opened. `drivers` are what `load_drivers` gave for them, if it was asked already.
+
+    Raises ConfigError for a driver or an option that is wrong.
+    """
     chosen = list(sections)
-    drivers = load_drivers(chosen)
-    return [_device(section, drivers[section.name]) for section in chosen]
+    known = load_drivers(chosen) if drivers is None else drivers
+    return [_device(section, known[section.name]) for section in chosen]
 
 
 def audit_path(section: GatewaySection) -> Path | None:

@@ -75,11 +75,13 @@ def installed_drivers() -> dict[str, Driver]:
 def load_drivers(sections: Iterable[DeviceSection]) -> dict[str, Driver]:
     """The driver of each section, by the device's name. Raises ConfigError that names the file and the line."""
     drivers: dict[str, Driver] = {}
+    found: dict[str, Driver] = {}  # looking an entry point up takes long
     for section in sections:
         try:
-            drivers[section.name] = load_driver(section.driver)
+            driver = found.get(section.driver) or load_driver(section.driver)
         except ConfigError as problem:
             raise section.source.error((*section.path, "driver"), str(problem)) from problem
+        drivers[section.name] = found[section.driver] = driver
     return drivers
 
 

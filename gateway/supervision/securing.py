@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from gateway.app import make_devices
 from gateway.config import DeviceSection, with_port
-from gateway.drivers import Instrument
+from gateway.drivers import Driver, Instrument
 from gateway.errors import GatewayError
 from gateway.server.audit import AuditLog, Entry
 from gateway.server.safety import Outcome, Safety
@@ -79,6 +79,7 @@ class Report:
 
 def secure_devices(
     sections: Sequence[DeviceSection],
+    drivers: Mapping[str, Driver],
     reached: Mapping[str, str],
     why: str,
     told: Callable[[Report], None],
@@ -86,12 +87,12 @@ def secure_devices(
 ) -> list[Report]:
     """Have each device that has a safe state opened, brought there and let go, side by side, within `timeout_s`.
 
-    `reached` are the ports of those that the gateway had open. `told` is called with each report as soon as it is
-    there. This process must have no threads. Disabled devices are left alone.
+    `drivers` are those of `load_drivers`. `reached` are the ports of those that the gateway had open. `told` is called
+    with each report as soon as it is there. This process must have no threads. Disabled devices are left alone.
     """
     began = time.monotonic()
     working = [
-        _Work(section, reached.get(section.name), why, timeout_s)
+        _Work(section, drivers, reached.get(section.name), why, timeout_s)
         for section in sections
         if section.common.disabled is None
     ]
@@ -115,7 +116,9 @@ def secure_devices(
 class _Work:
     """A process that makes one device safe. It writes its report to `pipe`, and ends."""
 
-    def __init__(self, section: DeviceSection, port: str | None, why: str, timeout_s: float) -> None:
+    def __init__(
+        self, section: DeviceSection, drivers: Mapping[str, Driver], port: str | None, why: str, timeout_s: float
+    ) -> None:
         self.name = section.name
         self.pipe, writing = os.pipe()
         self._began = time.monotonic()
@@ -123,7 +126,7 @@ class _Work:
         if self._pid == 0:
             with contextlib.suppress(BaseException):
                 signal.alarm(LIFE_S)
-                os.write(writing, _secure(section, port, why, timeout_s).encode())
+                os.write(writing, _secure(section, drivers, port, why, timeout_s).encode())
             sys.stderr.flush()
             # Without the interpreter's own end: threads of a driver must not keep the process.
             os._exit(0)
@@ -145,14 +148,16 @@ class _Work:
         os.waitpid(self._pid, 0)
 
 
-def _secure(section: DeviceSection, port: str | None, why: str, timeout_s: float) -> Report:
+def _secure(
+    section: DeviceSection, drivers: Mapping[str, Driver], port: str | None, why: str, timeout_s: float
+) -> Report:
     """Do it for one device. Never raises."""
     began = time.monotonic()
     opened = False
     try:
         if section.common.match is not None and port:
             section = with_port(section, port)
-        instrument: Any = make_devices([section])[0].instrument
+        instrument: Any = make_devices([section], drivers)[0].instrument
         instrument.gateway_lane = Lane(section.name, 1)
         station = Station(section.name, instrument, section.common)
         if not station.safe_state:
@@ -200,7 +205,12 @@ def write_down(path: Path, why: str, reports: Sequence[Report]) -> None:
 
 
 def run_securer(
-    sections: Sequence[DeviceSection], reached: Mapping[str, str], why: str, audit: Path | None, pipe: int
+    sections: Sequence[DeviceSection],
+    drivers: Mapping[str, Driver],
+    reached: Mapping[str, str],
+    why: str,
+    audit: Path | None,
+    pipe: int,
 ) -> None:
     """What the forked process does. Does not return."""
     with contextlib.suppress(BaseException):
@@ -209,7 +219,7 @@ def run_securer(
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(LIFE_S)
-        reports = secure_devices(sections, reached, why, lambda report: _write(pipe, report.encode()))
+        reports = secure_devices(sections, drivers, reached, why, lambda report: _write(pipe, report.encode()))
         if audit is not None:
             write_down(audit, why, reports)
     sys.stderr.flush()

@@ -85,7 +85,7 @@ class Supervisor:
     def __init__(
         self, settings: Config, reread: Callable[[], Config], notifier: Notifier, patience: Patience = DEFAULT_PATIENCE
     ) -> None:
-        load_drivers(settings.devices)  # so that all of them are imported when they are needed
+        self._drivers = load_drivers(settings.devices)  # so that all of them are imported when they are needed
         self._settings = settings
         self._reread = reread
         self._notifier = notifier
@@ -269,7 +269,8 @@ class Supervisor:
         pid = _fork()
         if pid == 0:
             section = self._settings.gateway
-            run_securer(self._settings.devices, self._reached, why, audit_path(section), writing)
+            devices = self._settings.devices
+            run_securer(devices, self._drivers, self._reached, why, audit_path(section), writing)
         os.close(writing)
         os.set_blocking(reading, False)
         self._securer, self._pipe = pid, reading
@@ -283,11 +284,11 @@ class Supervisor:
         """Have the config as it is now, for the next worker and for making devices safe."""
         try:
             settings = self._reread()
-            load_drivers(settings.devices)
+            drivers = load_drivers(settings.devices)
         except ConfigError as problem:
             _log.error("the config was not taken up: %s", problem)
         else:
-            self._settings = settings
+            self._settings, self._drivers = settings, drivers
 
 
 @contextmanager

@@ -259,28 +259,9 @@ def test_whatever_happens_there_is_at_most_one_child_and_no_worker_starts_before
     """The front's part is played: a child ends only if there is one."""
     machine = Supervision()
     now, child, dirty = 0.0, "", False
-
-    def carry_out() -> None:
-        nonlocal child
-        for action in machine.take_actions():
-            match action:
-                case StartWorker():
-                    assert child == ""
-                    assert not dirty
-                    child = "worker"
-                case Secure():
-                    assert child == ""
-                    child = "securer"
-                case Forward() | Reload() | KillWorker():
-                    assert child == "worker"
-                case KillSecurer():
-                    assert child == "securer"
-
     machine.begin(now)
     for event, pause_s in [("", 0.0), *events]:
         now += pause_s
-        machine.handle_timeout(now)
-        carry_out()
         match event:
             case "ping":
                 machine.ping(now)
@@ -298,7 +279,20 @@ def test_whatever_happens_there_is_at_most_one_child_and_no_worker_starts_before
                 machine.stop(signal.SIGTERM, now)
             case "reload":
                 machine.reload()
-        carry_out()
+        machine.handle_timeout(now)
+        for action in machine.take_actions():
+            match action:
+                case StartWorker():
+                    assert child == ""
+                    assert not dirty
+                    child = "worker"
+                case Secure():
+                    assert child == ""
+                    child = "securer"
+                case Forward() | Reload() | KillWorker():
+                    assert child == "worker"
+                case KillSecurer():
+                    assert child == "securer"
         if machine.state is State.ENDED:
             assert child == ""
             assert not dirty
