@@ -7,7 +7,7 @@ PACKAGES := gateway devices firmware_bridge hil
 # -qq: pip speaks only when it fails. No root warning, no upgrade advice.
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip install -qq --no-input
 
-.PHONY: help demo test check bench bench-calls bench-line bench-observers bench-service docs wheelhouse clean
+.PHONY: help demo test check bench bench-calls bench-line bench-observers bench-service bench-supervised docs wheelhouse clean
 .DEFAULT_GOAL := help
 
 help:
@@ -15,7 +15,7 @@ help:
 	@echo "make test    run the tests"
 	@echo "make check   style, types and import contracts"
 	@echo "make bench   measure: bench-calls and bench-line against stock rpyc, bench-observers how late readings are,"
-	@echo "             bench-service how soon devices are safe"
+	@echo "             bench-service and bench-supervised how soon devices are safe"
 	@echo "make docs    build the documentation into site/ and check its links"
 	@echo "make wheelhouse   download what an installation without a network needs, into build/wheelhouse/"
 	@echo "make clean   remove everything the other targets made, .venv too"
@@ -33,7 +33,7 @@ check: $(VENV)/.installed-dev
 	@$(BIN)/lint-imports --no-logo
 	@echo "check: style, types and import contracts hold"
 
-bench: bench-calls bench-line bench-observers bench-service
+bench: bench-calls bench-line bench-observers bench-service bench-supervised
 
 bench-calls: $(VENV)/.installed-dev
 	@$(BIN)/python tests/bench/run.py $(ARGS)
@@ -46,6 +46,9 @@ bench-observers: $(VENV)/.installed-dev
 
 bench-service: $(VENV)/.installed-dev
 	@$(BIN)/python tests/bench/service.py $(ARGS)
+
+bench-supervised: $(VENV)/.installed-dev
+	@$(BIN)/python tests/bench/supervised.py $(ARGS)
 
 docs: $(VENV)/.installed-docs
 	@$(BIN)/mkdocs build --strict
