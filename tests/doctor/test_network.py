@@ -179,6 +179,7 @@ def need_namespace() -> None:
 CONFIG = """
 [gateway]
 listen = "tcp://{address}:18871"
+insecure_lan = true
 [devices.dmm1]
 driver = "scpi-multimeter"
 port = "/dev/ttyNothing"
