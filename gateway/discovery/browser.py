@@ -8,28 +8,23 @@ loopback.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Final, Literal
 from urllib.parse import urlsplit
 
-import zeroconf
-from zeroconf import DNSQuestionType, ServiceStateChange, Zeroconf
-from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
+from zeroconf.asyncio import AsyncServiceInfo
 
-from gateway.discovery.advertisement import MAX_ADDRESSES, SERVICE_TYPE, Advertisement
+from gateway.discovery.advertisement import SERVICE_TYPE, Advertisement
 from gateway.discovery.interfaces import (
     Interface,
     Network,
     browse_interfaces,
-    hear_only,
-    local_interfaces,
-    openable,
 )
-from gateway.discovery.loop_thread import LoopThread, finish
+from gateway.discovery.loop_thread import LoopThread
+from gateway.discovery.search import Key, MdnsSearch, best_first
 from gateway.discovery.static import static_gateways, without_password
 
 MAX_GATEWAYS: Final = 256
@@ -116,33 +111,21 @@ def survey(
     return thread.result()
 
 
-class _Search:
-    """One browsing; lives in its loop's thread."""
+class _Search(MdnsSearch):
+    """One browsing for gateways."""
 
     def __init__(self, wanted: Sequence[str], fixed: list[FoundGateway], until: Enough | None) -> None:
-        self._wanted = wanted
+        super().__init__(wanted, [SERVICE_TYPE])
         self._fixed = fixed
         self._until = until
-        self._networks: tuple[Network, ...] = ()
-        self._heard: dict[tuple[str, str], FoundGateway] = {}
-        self._asking: dict[tuple[str, str], asyncio.Task[None]] = {}
-        self._troubles: list[str] = []
+        self._heard: dict[Key, FoundGateway] = {}
         self._full = False
 
     async def run(self, timeout_s: float) -> Survey:
-        places = openable(self._wanted)
-        self._troubles += places.refused
-        self._networks = tuple(network for interface in local_interfaces() for network in interface.networks)
-        listeners = [asyncio.ensure_future(self._listen(interface)) for interface in places.usable]
-        try:
-            if listeners:
-                await self._wait(timeout_s)
-        finally:
-            await finish(_end([*self._asking.values(), *listeners]))
-        asked = tuple(interface.address for interface in places.usable)
-        return Survey(tuple(self._found()), asked, tuple(self._troubles))
+        await self.listen(timeout_s)
+        return Survey(tuple(self._found()), self.asked, tuple(self.troubles))
 
-    async def _wait(self, timeout_s: float) -> None:
+    async def wait(self, timeout_s: float) -> None:
         loop = asyncio.get_running_loop()
         end = loop.time() + timeout_s
         while (left := end - loop.time()) > 0:
@@ -150,60 +133,15 @@ class _Search:
                 return
             await asyncio.sleep(min(left, TICK_S) if self._until is not None else left)
 
-    async def _listen(self, interface: Interface) -> None:
-        """Ask and hear on one interface until cancelled."""
-        try:
-            mdns = AsyncZeroconf(interfaces=[interface.address])
-        except (OSError, RuntimeError) as problem:
-            self._troubles.append(f"{interface.address}: {problem}")
-            return
-        try:
-            await mdns.zeroconf.async_wait_for_start()
-            hear_only(mdns.zeroconf, [interface])
-            changed = partial(self._changed, interface)
-            browsers = [
-                AsyncServiceBrowser(mdns.zeroconf, SERVICE_TYPE, handlers=[changed], question_type=kind)
-                for kind in questions(interface)
-            ]
-            try:
-                await asyncio.Event().wait()
-            finally:
-                for browser in browsers:
-                    await browser.async_cancel()
-        except zeroconf.Error as problem:
-            self._troubles.append(f"{interface.address}: {problem!r}")
-        finally:
-            await finish(mdns.async_close())
+    def may_ask(self) -> bool:
+        return len(self.asking) < MAX_GATEWAYS
 
-    def _changed(
-        self, interface: Interface, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange
-    ) -> None:
-        """zeroconf's handler: it names its arguments so."""
-        key = (interface.address, name.lower())
-        if state_change is ServiceStateChange.Removed:
-            self._heard.pop(key, None)
-            return
-        try:
-            info = AsyncServiceInfo(SERVICE_TYPE, name)
-        except Exception as problem:  # noqa: BLE001 - a name from the network; zeroconf's checks raise many kinds
-            log.debug("skipped %r: %s", name[:80], problem)
-            return
-        if info.load_from_cache(zeroconf):
-            self._take(interface, key, info)
-        elif key not in self._asking and len(self._asking) < MAX_GATEWAYS:
-            self._asking[key] = asyncio.ensure_future(self._ask(interface, key, info, zeroconf))
+    def drop(self, key: Key) -> None:
+        self._heard.pop(key, None)
 
-    async def _ask(self, interface: Interface, key: tuple[str, str], info: AsyncServiceInfo, mdns: Zeroconf) -> None:
-        """Most gateways send all their records with the first answer; ask for those that did not."""
+    def take(self, interface: Interface, key: Key, info: AsyncServiceInfo) -> None:
         try:
-            if await info.async_request(mdns, 3000, DNSQuestionType.QM):
-                self._take(interface, key, info)
-        finally:
-            del self._asking[key]
-
-    def _take(self, interface: Interface, key: tuple[str, str], info: AsyncServiceInfo) -> None:
-        try:
-            gateway = _found(info, interface, self._networks)
+            gateway = _found(info, interface, self.networks)
         except ValueError as problem:
             log.debug("skipped %r heard on %s: %s", info.name[:80], interface.address, problem)
             self._heard.pop(key, None)
@@ -284,37 +222,6 @@ def _found(info: AsyncServiceInfo, interface: Interface, networks: Sequence[Netw
     )
 
 
-def questions(interface: Interface) -> list[DNSQuestionType | None]:
-    """How to ask: for a multicast answer, and elsewhere than on loopback for a unicast one before it.
-
-    A multicast answer always comes, but a second late if there was one just before. A unicast one comes at once, but on
-    one machine it may reach any program that shares the port. If that is the gateway itself, it takes it for an answer
-    just given, and then the multicast one is late.
-    """
-    return [DNSQuestionType.QM] if interface.is_loopback else [None, DNSQuestionType.QM]
-
-
-def best_first(info: AsyncServiceInfo, interface: Interface, networks: Sequence[Network]) -> list[str]:
-    """The addresses that a client here can use: those on our own networks first, then IPv4 before IPv6."""
-    ranked: list[tuple[bool, bool, int, str]] = []
-    for text in info.parsed_addresses():
-        ip = ipaddress.ip_address(text)
-        if ip.is_unspecified or ip.is_multicast or (ip.is_loopback and not interface.is_loopback):
-            continue
-        near = any(ip in network for network in networks if network.version == ip.version)
-        shown = f"{text}%{interface.index}" if ip.version == 6 and ip.is_link_local else text
-        ranked.append((ip.is_loopback, not near, ip.version, shown))
-    return [shown for *_, shown in sorted(ranked)[:MAX_ADDRESSES]]
-
-
 def _url(scheme: str, address: str, port: int) -> str:
     host = f"[{address}]" if ":" in address else address
     return f"{scheme}://{host}:{port}"
-
-
-async def _end(tasks: Sequence[asyncio.Future[Any]]) -> None:
-    for task in tasks:
-        task.cancel()
-    for outcome in await asyncio.gather(*tasks, return_exceptions=True):
-        if isinstance(outcome, Exception):
-            log.warning("browsing ended badly: %r", outcome)

@@ -9,20 +9,17 @@ Nothing is sent to an instrument but the questions of mDNS. Each interface is as
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
-import zeroconf
-from zeroconf import DNSQuestionType, ServiceStateChange, Zeroconf
-from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
+from zeroconf.asyncio import AsyncServiceInfo
 
-from gateway.discovery.browser import best_first, questions
-from gateway.discovery.interfaces import Interface, Network, browse_interfaces, hear_only, local_interfaces, openable
-from gateway.discovery.loop_thread import LoopThread, finish
+from gateway.discovery.interfaces import Interface, browse_interfaces
+from gateway.discovery.loop_thread import LoopThread
+from gateway.discovery.search import Key, MdnsSearch, best_first
 
 LXI: Final = "_lxi._tcp.local."
 SCPI_RAW: Final = "_scpi-raw._tcp.local."
@@ -104,80 +101,26 @@ def _text(value: bytes) -> str:
     return "".join(char for char in text if char.isprintable()).strip()[:MAX_TEXT]
 
 
-class _Search:
-    """One browsing; lives in its loop's thread."""
+class _Search(MdnsSearch):
+    """One browsing for instruments."""
 
     def __init__(self, wanted: Sequence[str]) -> None:
-        self._wanted = wanted
-        self._networks: tuple[Network, ...] = ()
-        self._heard: dict[tuple[str, str], FoundInstrument] = {}
-        self._asking: dict[tuple[str, str], asyncio.Task[None]] = {}
-        self._troubles: list[str] = []
+        super().__init__(wanted, [LXI, SCPI_RAW])
+        self._heard: dict[Key, FoundInstrument] = {}
 
     async def run(self, timeout_s: float) -> Instruments:
-        places = openable(self._wanted)
-        self._troubles += places.refused
-        self._networks = tuple(network for interface in local_interfaces() for network in interface.networks)
-        listeners = [asyncio.ensure_future(self._listen(interface)) for interface in places.usable]
-        try:
-            if listeners:
-                await asyncio.sleep(timeout_s)
-        finally:
-            await finish(_end([*self._asking.values(), *listeners]))
-        return Instruments(merged(list(self._heard.values())), tuple(self._troubles))
+        await self.listen(timeout_s)
+        return Instruments(merged(list(self._heard.values())), tuple(self.troubles))
 
-    async def _listen(self, interface: Interface) -> None:
-        """Ask and hear on one interface until cancelled."""
-        try:
-            mdns = AsyncZeroconf(interfaces=[interface.address])
-        except (OSError, RuntimeError) as problem:
-            self._troubles.append(f"{interface.address}: {problem}")
-            return
-        try:
-            await mdns.zeroconf.async_wait_for_start()
-            hear_only(mdns.zeroconf, [interface])
-            changed = partial(self._changed, interface)
-            browsers = [
-                AsyncServiceBrowser(mdns.zeroconf, [LXI, SCPI_RAW], handlers=[changed], question_type=kind)
-                for kind in questions(interface)
-            ]
-            try:
-                await asyncio.Event().wait()
-            finally:
-                for browser in browsers:
-                    await browser.async_cancel()
-        except zeroconf.Error as problem:
-            self._troubles.append(f"{interface.address}: {problem!r}")
-        finally:
-            await finish(mdns.async_close())
+    def may_ask(self) -> bool:
+        return len(self._heard) + len(self.asking) < MAX_INSTRUMENTS
 
-    def _changed(
-        self, interface: Interface, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange
-    ) -> None:
-        """zeroconf's handler: it names its arguments so."""
-        key = (interface.address, name.lower())
-        if state_change is ServiceStateChange.Removed or len(self._heard) + len(self._asking) >= MAX_INSTRUMENTS:
-            return
-        try:
-            info = AsyncServiceInfo(service_type, name)
-        except Exception as problem:  # noqa: BLE001 - a name from the network; zeroconf's checks raise many kinds
-            log.debug("skipped %r: %s", name[:80], problem)
-            return
-        if info.load_from_cache(zeroconf):
-            self._take(interface, key, info)
-        elif key not in self._asking:
-            self._asking[key] = asyncio.ensure_future(self._ask(interface, key, info, zeroconf))
+    def drop(self, key: Key) -> None:
+        """One that has just gone is listed all the same: it was there when it was asked."""
 
-    async def _ask(self, interface: Interface, key: tuple[str, str], info: AsyncServiceInfo, mdns: Zeroconf) -> None:
-        try:
-            if await info.async_request(mdns, 3000, DNSQuestionType.QM):
-                self._take(interface, key, info)
-        finally:
-            del self._asking[key]
-
-    def _take(self, interface: Interface, key: tuple[str, str], info: AsyncServiceInfo) -> None:
-        addresses = best_first(info, interface, self._networks)
-        if not addresses or not 1 <= (info.port or 0) <= 65535:
+    def take(self, interface: Interface, key: Key, info: AsyncServiceInfo) -> None:
+        addresses = best_first(info, interface, self.networks)
+        if not addresses or not 1 <= (info.port or 0) <= 65535 or len(self._heard) >= MAX_INSTRUMENTS:
             return
         raw = info.type.lower() == SCPI_RAW
         self._heard[key] = FoundInstrument(
@@ -186,11 +129,3 @@ class _Search:
             port=info.port if raw else None,
             identity=identity_of(info.properties),
         )
-
-
-async def _end(tasks: Sequence[asyncio.Future[Any]]) -> None:
-    for task in tasks:
-        task.cancel()
-    for outcome in await asyncio.gather(*tasks, return_exceptions=True):
-        if isinstance(outcome, Exception):
-            log.warning("browsing ended badly: %r", outcome)
