@@ -69,7 +69,7 @@ class Claim:
 
 
 class Custody:
-    """Who may control which device. Its `enter`, `check` and `leave` are what stations ask."""
+    """Who may control which device. Its `enter` and `check` are what stations ask."""
 
     def __init__(
         self,
@@ -82,6 +82,7 @@ class Custody:
         self._told = told
         # Greater than any number of an earlier run: no gateway grants a thousand leases a second.
         self._table = LeaseTable(limits, last_number=int(time.time() * 1000))
+        self._held = self._table.held
         self._lock = RLock()
         self._changed = Condition(self._lock)
         self._stations: dict[str, Station] = {}
@@ -111,16 +112,18 @@ class Custody:
 
     # -- for stations -----------------------------------------------------------------------------------------------
 
-    def enter(self, device: str, key: int) -> Lease:
-        with self._lock:
-            return self._table.enter_as(device, key, monotonic())
+    def enter(self, device: str, key: int, now: float) -> Lease:
+        # Without the lock, which every call would have to take. That it uses the lease is seen later: see `_see_use`.
+        lease = self._held.get(device)
+        if lease is None or key not in lease.keys or now >= lease.hard_end:
+            with self._lock:
+                self._see_use()
+                self._table.admit(device, key, now)
+                lease = self._held[device]
+        return lease
 
     def check(self, device: str, number: int) -> None:
         self._table.check(device, number, monotonic())  # reads only; a lock would be waited for at every command
-
-    def leave(self, lease: Lease) -> None:
-        with self._lock:
-            lease.left(monotonic())
 
     # -- for clients ------------------------------------------------------------------------------------------------
 
@@ -216,6 +219,7 @@ class Custody:
         """The lease is in use though nothing is called. Raises LeaseLost."""
         if claim.lease is not None:
             with self._lock:
+                self._see_use()
                 self._table.touch(claim.lease.number, monotonic())
 
     def join(self, caller: Caller, token: str) -> Lease:
@@ -264,6 +268,7 @@ class Custody:
     def status(self, device: str) -> dict[str, Any]:
         """See `LeaseTable.status`."""
         with self._lock:
+            self._see_use()
             return self._table.status(device, monotonic())
 
     def place(self, claim: Claim) -> dict[str, Any]:
@@ -338,10 +343,19 @@ class Custody:
         any look at the table may end what was over.
         """
         with self._lock:
+            self._see_use()
             try:
                 yield monotonic()
             finally:
                 self._act()
+
+    def _see_use(self) -> None:
+        """Tell the table how the leases are used. The calls do not say so themselves: it would cost each of them."""
+        for lease in self._table.leases():
+            stations = [self._stations[name] for name in lease.devices if name in self._stations]
+            running = sum(station.runs_under(lease) for station in stations)  # a call that ends now has told until when
+            until = max((station.used_at for station in stations), default=-math.inf)
+            self._table.use(lease.number, running=running, until=until)
 
     def _act(self) -> None:
         """Act on the table's events, in their order. The lock is held."""

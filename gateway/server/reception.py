@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from time import monotonic
 from typing import Final
@@ -38,29 +39,16 @@ class Reception:
         """Find out who is there, and watch over what they do. Raises Unauthenticated, ConfigError."""
         principal = self._admission.enter(conn, channel)
         endpoints = channel.endpoints
-        caller = Caller(conn, principal, _shown(endpoints[1]) if endpoints else str(principal))
+        peer = _shown(endpoints[1]) if endpoints else str(principal)
+        caller = Caller(conn, principal, peer, None if self._audit is None else partial(self._write, self._audit))
         conn.config["credentials"] = principal
-        conn.calls.open_visit = partial(self._open, caller)
-        conn.calls.close_visit = self._close
+        conn.calls.open_visit = _visits_of(caller)
         conn.on_lost.append(lambda conn: self._keeper.client_lost(caller, conn.lost_why))
 
-    def _open(self, caller: Caller, task: Task) -> Visit:
-        station = task.lane.station if task.lane is not None else None
-        return RootVisit(caller) if station is None else DeviceVisit(station, caller, task)
-
-    def _close(self, visit: Visit, error: BaseException | None) -> None:
-        if type(visit) is not DeviceVisit:
-            if self._audit is not None and type(visit) is RootVisit and _counts(visit, error):
-                self._write(self._audit, visit, error)
-            return
-        station = visit.station
-        if visit.entered is not None:
-            visit.leave_lease()
-        station.came_back(visit)
-        if self._audit is not None and (visit.access is not _READ or isinstance(error, AccessDenied)):
-            self._write(self._audit, visit, error)
-
     def _write(self, audit: AuditLog, visit: DeviceVisit | RootVisit, error: BaseException | None) -> None:
+        noted = isinstance(visit, RootVisit) and visit.member in NOTED
+        if not noted and visit.access is _READ and not isinstance(error, AccessDenied):
+            return
         entry = Entry(
             identity=visit.caller.principal.name,
             peer=visit.caller.peer,
@@ -77,9 +65,14 @@ class Reception:
             _log.error("a call was not written down: %s", problem)
 
 
-def _counts(visit: RootVisit, error: BaseException | None) -> bool:
-    """Whether a call of something that is no device is written down."""
-    return visit.member in NOTED or visit.access is not _READ or isinstance(error, AccessDenied)
+def _visits_of(caller: Caller) -> Callable[[Task], Visit]:
+    def visit(task: Task) -> Visit:
+        lane = task.lane
+        if lane is None or lane.station is None:
+            return RootVisit(caller)
+        return DeviceVisit(lane.station, caller, task)
+
+    return visit
 
 
 def _outcome(error: BaseException | None) -> str:

@@ -7,6 +7,7 @@ emergency stop, the lease, the limits, the interlock. Reading needs the first tw
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -55,14 +56,11 @@ _SAFE: Final = "make_safe"
 class Custodian(Protocol):
     """Who knows the leases."""
 
-    def enter(self, device: str, key: int) -> Lease:
+    def enter(self, device: str, key: int, now: float) -> Lease:
         """The lease under which a call of `key` begins. Raises NotLeased and its kind."""
 
     def check(self, device: str, number: int) -> None:
         """Raises where that lease is over."""
-
-    def leave(self, lease: Lease) -> None:
-        """The call is over."""
 
     def shown(self, device: str) -> dict[str, Any] | None:
         """Who has the device, for people; None where nobody has."""
@@ -93,13 +91,15 @@ class Caller:
     principal: Principal
     peer: str
     """Where it comes from, for people."""
+    note: Callable[[Any, BaseException | None], None] | None = None
+    """Told of each visit that is over, and how it ended, if anybody writes that down."""
+    key: int = field(init=False, compare=False)
+    """What distinguishes it from all other connections of this process."""
     roles: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
     """Its role by device, as far as it was asked for: a principal never changes."""
 
-    @property
-    def key(self) -> int:
-        """What distinguishes it from all other connections of this process."""
-        return self.conn.token
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", self.conn.token)
 
     def role(self, device: str) -> int:
         """Its role on the device."""
@@ -156,6 +156,8 @@ class Station:
         """Something was controlled since it was last made safe."""
         self.visit: Occupant | None = None
         """Who is in the lane."""
+        self.used_at = -math.inf
+        """When the last call that had a lease was over."""
         self.hung: Occupant | None = None
         """Who took too long, was given up, and has not come back."""
         self.transaction: Transaction | None = None
@@ -255,6 +257,11 @@ class Station:
             return f"{self.interlock.text} (nobody reads it)"
         return self.interlock.failing(self.read)
 
+    def runs_under(self, lease: Lease) -> bool:
+        """Whether a call runs now that this lease permitted, and that was not given up."""
+        visit = self.visit
+        return isinstance(visit, DeviceVisit) and visit.lease is lease and self.hung is not visit
+
     # -- calls that take too long, or must end ----------------------------------------------------------------------
 
     def interrupt_for(self, errand: object, why: str) -> None:
@@ -311,8 +318,6 @@ class Station:
                 self.hung = None
                 return False
         why = f"it took longer than {self.deadline_s:g} s"
-        if isinstance(visit, DeviceVisit):
-            visit.leave_lease()  # or a driver that hangs would keep the lease from ever being idle
         given_up = visit.abandon(
             CallTimeout(
                 f"{self.name}: {visit.what} took longer than {self.deadline_s:g} s and was given up; it may or may not"
@@ -398,6 +403,10 @@ class RootVisit(Visit):
     def check(self) -> None:
         pass
 
+    def close(self, error: BaseException | None) -> None:
+        if self.caller.note is not None:
+            self.caller.note(self, error)
+
 
 class DeviceVisit(Visit):
     """A call of a device, or of something that a device handed out."""
@@ -405,8 +414,6 @@ class DeviceVisit(Visit):
     # Class attributes instead of more in __init__: one is made for every call, and most stay as they are here.
     access = _READ
     lease: Lease | None = None
-    entered: Lease | None = None
-    """The lease as whose use it counts."""
     number = 0
     """Of the lease it runs under; 0 without one."""
     member = ""
@@ -457,13 +464,13 @@ class DeviceVisit(Visit):
         if station.owed:
             station.refuse_owed()
         if station.needs_lease and not self.number and station.custodian is not None:
-            self.lease = self.entered = lease = station.custodian.enter(station.name, caller.conn.token)
-            self.number = lease.number
+            self.lease = station.custodian.enter(station.name, caller.key, self.began)
+            self.number = self.lease.number
         if is_device and station.bounds:
             station.check_values(operation, exposure.name, args, kwargs)
         if station.interlock is not None:
             self._look_around()
-        station.controller = caller.conn.token
+        station.controller = caller.key
         station.active = True
 
     def _look_around(self) -> None:
@@ -484,12 +491,6 @@ class DeviceVisit(Visit):
             f"{self.station.name}: the call was broken off ({why}) before it began; nothing was done",
             device=self.station.name,
         )
-
-    def leave_lease(self) -> None:
-        """It does not count as use of its lease any more; the lease's number stays. Idempotent."""
-        entered = self.__dict__.pop("entered", None)  # in one step: who gives it up may be at it too
-        if entered is not None and self.station.custodian is not None:
-            self.station.custodian.leave(entered)
 
     @property
     def what(self) -> str:
@@ -521,6 +522,20 @@ class DeviceVisit(Visit):
             )
         if station.alarm.stopped is not None and self.access is not _READ and not self.is_safe:
             station.refuse_stopped()
+
+    def close(self, error: BaseException | None) -> None:
+        station = self.station
+        if self.lease is not None:
+            station.used_at = monotonic()
+        # Without the gate, as this is the end of each call: see `Station.came_back`.
+        self.over = True
+        if station.visit is self:
+            station.visit = None
+        if station.hung is self:
+            station.came_back(self)
+        note = self.caller.note
+        if note is not None and (error is not None or self.access is not _READ):
+            note(self, error)
 
 
 def require(principal: Principal, device: str, access: Access) -> None:

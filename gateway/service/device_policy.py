@@ -185,7 +185,9 @@ class DevicePolicy(Policy):
         exposure = _find(obj, name)
         if exposure.kind is _PROPERTY:
             _deny(obj, name, "call")
-        _admit(obj, exposure, _CALL, args, kwargs)
+        visit = permit.here.visit
+        if visit is not None:  # `_admit`, for what is called most
+            visit.admit(obj, exposure, _CALL, args, kwargs)
         return getattr(obj, exposure.attribute)(*args, **kwargs)
 
     def repr_of(self, obj: Any) -> str:
@@ -267,7 +269,7 @@ def _admit(
     args: tuple[Any, ...] = (),
     kwargs: dict[str, Any] = {},  # noqa: B006 - never changed
 ) -> None:
-    visit = permit.current()
+    visit = permit.here.visit
     if visit is not None:
         visit.admit(obj, exposure, operation, args, kwargs)
 

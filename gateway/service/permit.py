@@ -46,17 +46,22 @@ class Visit(ABC):
     def check(self) -> None:
         """Raises the GatewayError for which no command of this call may leave any more. Called often: must be quick."""
 
+    @abstractmethod
+    def close(self, error: BaseException | None) -> None:
+        """The call is over; `error` is what it raised."""
+
 
 class _Here(threading.local):
     visit: Visit | None = None
 
 
-_here = _Here()
+here = _Here()
+"""`here.visit` is the visit that this thread runs. Who sets it, sets it back: see `visiting`."""
 
 
 def current() -> Visit | None:
     """The visit that this thread runs."""
-    return _here.visit
+    return here.visit
 
 
 def check() -> None:
@@ -64,7 +69,7 @@ def check() -> None:
 
     Raises what `Visit.check` raises, with the fact `interrupted`: the port is in order and stays open.
     """
-    visit = _here.visit
+    visit = here.visit
     if visit is not None:
         try:
             visit.check()
@@ -76,14 +81,8 @@ def check() -> None:
 @contextmanager
 def visiting(visit: Visit | None) -> Iterator[None]:
     """Make `visit` this thread's current one; None for what the gateway does by itself."""
-    outer, _here.visit = _here.visit, visit
+    outer, here.visit = here.visit, visit
     try:
         yield
     finally:
-        _here.visit = outer
-
-
-def enter(visit: Visit | None) -> Visit | None:
-    """`visiting` without the `with`, for the hot path: gives the outer visit, to be entered again at the end."""
-    outer, _here.visit = _here.visit, visit
-    return outer
+        here.visit = outer

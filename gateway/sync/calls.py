@@ -25,10 +25,9 @@ from gateway.protocol.netref import Netref
 from gateway.protocol.peer import DEVICE_PROFILE, FEATURES, HEARTBEATS, SMALL, VERSION, Peer, Request
 from gateway.protocol.vinegar import is_remote
 from gateway.protocol.weight import weight
-from gateway.service import permit
 from gateway.service.device_policy import DevicePolicy, Member
 from gateway.service.handlers import handle
-from gateway.service.permit import Visit
+from gateway.service.permit import Visit, here
 from gateway.service.policy import Policy
 from gateway.sync.lane import Lane
 from gateway.sync.tracebacks import format_traceback
@@ -91,10 +90,8 @@ class Calls:
         self._waiting: set[Task] = set()
         self._many = min(limits.callback_depth, limits.pending_calls)
         """From so many calls on it is looked whether they are too many."""
-        self.open_visit: Callable[[Task], Visit | None] | None = None
+        self.open_visit: Callable[[Task], Visit] | None = None
         """Gives the permit under which a task runs (see `service.permit`), if there is anybody to give it."""
-        self.close_visit: Callable[[Visit, BaseException | None], None] = lambda visit, error: None
-        """Told how a call that had one ended."""
         self.account: Account | None = None
         """What the arguments of calls are charged to, if anybody counts."""
         peer.charge = self._charge
@@ -316,22 +313,19 @@ class Calls:
         owner = task.lane if self._strict else None
         return self._peer.reply(request.seq, value, owner, self._threads(request))
 
-    def _visit(self, task: Task, open_visit: Callable[[Task], Visit | None]) -> Any:
+    def _visit(self, task: Task, open_visit: Callable[[Task], Visit]) -> Any:
         """Run a task under a permit."""
         visit = open_visit(task)
-        if visit is None:
-            return handle(self._policy, task.request.handler, task.request.args)
-        problem: BaseException | None = None
-        outer = permit.enter(visit)
+        outer, here.visit = here.visit, visit
         try:
-            return handle(self._policy, task.request.handler, task.request.args)
+            value = handle(self._policy, task.request.handler, task.request.args)
         except BaseException as error:
-            problem = error
+            here.visit = outer
+            visit.close(error)
             raise
-        finally:
-            permit.enter(outer)
-            self.close_visit(visit, problem)
-            del problem
+        here.visit = outer
+        visit.close(None)
+        return value
 
     def _propagate(self, error: SystemExit | KeyboardInterrupt) -> None:
         """End this side where the config says so."""

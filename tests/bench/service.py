@@ -40,6 +40,7 @@ from tests.server.kept import PATIENCE_S, Bench, Box, until  # noqa: E402
 Figures = dict[str, Any]
 QUICK: Final = 3
 CALLS: Final = 200
+HOW: Final = ("bare", "kept")
 """Calls in a burst of the cost's row."""
 
 
@@ -156,98 +157,100 @@ def _safe_at(box: Box) -> float:
 
 
 def policy_cost(runs: int) -> Figures:
-    """CPU time of a call over TCP, of both ends together: with all of the gateway's questions, and with none.
+    """What a client waits for a call over TCP: with all of the gateway's questions, and with none.
 
-    Both servers and the client share one CPU and take turns. The device does nothing, so that no share is hidden. With
-    a power supply on a serial line the same questions are asked of a call that takes far longer.
+    The device does nothing, so that no share is hidden; `cpu_percent` is the share in the CPU time of both ends, which
+    is most of such a call. With a power supply on a serial line the same questions are asked of a call that takes far
+    longer. Both servers are in one process, for two processes of the same program differ by as much as is looked for
+    here; it has one CPU, and the client another one, if there are two.
     """
-    cpu = max(os.sched_getaffinity(0))
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {cpu})
-    found: dict[str, Figures] = {}
+    os.sched_setaffinity(0, {min(before)})
     try:
-        for kind in ("box", "supply"):
-            found |= _cost_of(kind, runs * (8 if kind == "box" else 1), cpu)
+        return {what: row for kind in ("box", "supply") for what, row in _cost_of(kind, runs, max(before)).items()}
     finally:
         os.sched_setaffinity(0, before)
-    return found
 
 
 def _cost_of(kind: str, runs: int, cpu: int) -> dict[str, Figures]:
     with ExitStack() as stack:
-        processes: dict[str, subprocess.Popen[str]] = {}
+        process = subprocess.Popen(
+            [sys.executable, str(HERE), "--serve", kind, str(cpu)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        stack.callback(_end, process)
+        assert process.stdout is not None
+        clock = (~process.pid << 3) | 2  # the process's CPU time
         calls: dict[str, dict[str, Callable[[], Any]]] = {}
-        for how in ("bare", "kept"):
-            process = subprocess.Popen(
-                [sys.executable, str(HERE), "--serve", kind, how, str(cpu)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            stack.callback(_end, process)
-            assert process.stdout is not None
+        for how in HOW:
             conn = gateway.connect(process.stdout.readline().strip())
             stack.callback(conn.close)
             device = conn.root.device("device1")
             if how == "kept":
                 stack.enter_context(conn.lease("device1"))
-            processes[how] = process
             if kind == "box":
                 calls[how] = {"read": device.count, "control": lambda device=device: device.set_level(1.0)}
             else:
                 calls[how] = {"control": lambda device=device: device.set_voltage(1.0)}
-        count = CALLS if kind == "box" else 20
-        spent: dict[tuple[str, str], list[float]] = {}
+        count = CALLS if kind == "box" else CALLS // 10
+        waited: dict[tuple[str, str], list[float]] = {}
+        worked: dict[tuple[str, str], list[float]] = {}
         gc.collect()
         gc.disable()
         stack.callback(gc.enable)
-        for turn in range(runs):
-            for how in ("bare", "kept") if turn % 2 else ("kept", "bare"):
-                clock = (~processes[how].pid << 3) | 2  # the process's CPU time
+        for turn in range(runs * 8 if kind == "box" else runs):
+            for how in HOW if turn % 2 else reversed(HOW):
                 for what, call in calls[how].items():
-                    # A device without hardware is all CPU; with a line, what the caller waits for counts.
-                    begin = _clock(clock) if kind == "box" else time.perf_counter()
+                    begin, began = _clock(clock), time.perf_counter()
                     for _ in range(count):
                         call()
-                    end = _clock(clock) if kind == "box" else time.perf_counter()
-                    spent.setdefault((what, how), []).append((end - begin) / count)
-        figures: dict[str, Figures] = {}
-        for what in calls["bare"]:
-            bare, kept = spent[what, "bare"], spent[what, "kept"]
-            share = statistics.median(one / other for one, other in zip(kept, bare, strict=True)) - 1
-            figures[f"{kind}: {what}"] = {
-                "bare_us": round(statistics.median(bare) * 1e6, 1),
-                "kept_us": round(statistics.median(kept) * 1e6, 1),
-                "share_percent": round(share * 100, 1),
+                    waited.setdefault((what, how), []).append((time.perf_counter() - began) / count)
+                    worked.setdefault((what, how), []).append((_clock(clock) - begin) / count)
+        return {
+            f"{kind}: {what}": {
+                "bare_us": round(statistics.median(waited[what, "bare"]) * 1e6, 1),
+                "kept_us": round(statistics.median(waited[what, "kept"]) * 1e6, 1),
+                "share_percent": _share(waited, what),
                 "target_percent": 5,
+                "cpu_percent": _share(worked, what),
             }
-        return figures
+            for what in calls["bare"]
+        }
+
+
+def _share(spent: dict[tuple[str, str], list[float]], what: str) -> float:
+    """What the questions add, in percent: the median over the turns."""
+    pairs = zip(spent[what, "kept"], spent[what, "bare"], strict=True)
+    return round((statistics.median(kept / bare for kept, bare in pairs) - 1) * 100, 1)
 
 
 def _clock(server: int) -> float:
     return time.process_time() + time.clock_gettime(server)
 
 
-def serve(kind: str, how: str, cpu: str) -> None:
-    """The gateway of `policy_cost`, in a process of its own."""
+def serve(kind: str, cpu: str) -> None:
+    """The gateways of `policy_cost`, in a process of their own."""
     os.sched_setaffinity(0, {int(cpu)})
     with ExitStack() as stack:
-        device: Any
-        if kind == "box":
-            device = Box("device1")
-            device.done = _Nothing()
-        else:
-            live = stack.enter_context(Simulator(SimulatedPowerSupply()))
-            device = ScpiPowerSupply("device1", PowerSupplyOptions(port=live.path, baudrate=115_200))
-            device.open()
-        service = GatewayService({"device1": device})
-        introduce = Reception(service.keeper).introduce if how == "kept" else None
-        with gateway.Server(service, "tcp://127.0.0.1:0", strict=True, introduce=introduce) as server:
+        for how in HOW:
+            device: Any
+            if kind == "box":
+                device = Box("device1")
+                device.done = _Nothing()
+            else:
+                live = stack.enter_context(Simulator(SimulatedPowerSupply()))
+                device = ScpiPowerSupply("device1", PowerSupplyOptions(port=live.path, baudrate=115_200))
+                device.open()
+            service = GatewayService({"device1": device})
+            introduce = Reception(service.keeper).introduce if how == "kept" else None
+            server = stack.enter_context(gateway.Server(service, "tcp://127.0.0.1:0", strict=True, introduce=introduce))
             if how == "kept":
                 service.keeper.start()
+                stack.callback(service.keeper.close)
             print(server.url, flush=True)
-            sys.stdin.read()
-            service.keeper.close()
+        sys.stdin.read()
 
 
 class _Nothing(list[Any]):

@@ -309,14 +309,15 @@ class LeaseModel(RuleBasedStateMachine):
     def enter(self, place: int) -> None:
         if claim := self.pick(self.naive.leases, place):
             claim.running += 1
-            self.attempt(None, self.table.enter, claim.devices[0], claim.number, self.now)
+            self.attempt(None, self.table.check, claim.devices[0], claim.number, self.now)
+            self.attempt(None, self.table.use, claim.number, running=claim.running, until=-math.inf)
 
     @rule(place=places)
     def leave(self, place: int) -> None:
         if claim := self.pick([each for each in self.naive.leases if each.running], place):
             claim.running -= 1
             claim.soft_end = max(claim.soft_end, self.now + claim.soft_s)
-            self.attempt(None, self.table.leave, claim.number, self.now)
+            self.attempt(None, self.table.use, claim.number, running=claim.running, until=self.now)
 
     @rule(pause_s=pauses)
     def wait(self, pause_s: float) -> None:

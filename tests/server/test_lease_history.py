@@ -131,6 +131,7 @@ class Day:
             if self.drive(device, number):
                 assert self.devices[device].holder.key == key, "somebody else's command passed"
                 client.running.append(number)
+                self.table.use(number, running=client.running.count(number), until=-math.inf)
 
     def command_with_a_number(self) -> None:
         """A client, or an instrument host, goes by the number that it believes in."""
@@ -142,7 +143,7 @@ class Day:
     def drive(self, device: str, number: int) -> bool:
         hardware = self.devices[device]
         try:
-            self.table.enter(device, number, self.now)
+            self.table.check(device, number, self.now)
         except GatewayError as problem:
             self.counts[f"late {problem.code}"] += 1
             self.is_the_right_error(problem, device, number)
@@ -157,7 +158,7 @@ class Day:
     def finish(self) -> None:
         client = self.random.choice(self.clients)
         for number in client.running:
-            self.table.leave(number, self.now)
+            self.table.use(number, running=0, until=self.now)
         client.running.clear()
 
     def want(self) -> None:

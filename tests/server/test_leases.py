@@ -304,12 +304,12 @@ def test_using_it_extends_the_soft_limit_and_not_the_hard_one(table: LeaseTable)
 
 def test_a_call_that_runs_keeps_it_from_being_idle(table: LeaseTable) -> None:
     got = lease(table, ALICE, "psu1")
-    table.enter("psu1", got.number, now=1)
+    table.use(got.number, running=1, until=-math.inf)
     table.handle_timeout(table.next_deadline())
     assert table.next_deadline() == 20
     table.handle_timeout(50)
     table.check("psu1", got.number, now=75)
-    table.leave(got.number, now=80)
+    table.use(got.number, running=0, until=80)
     assert table.next_deadline() == 90
     table.handle_timeout(90)
     assert [event.cause for event in events(table, Ended)] == [Cause.IDLE]
@@ -317,10 +317,10 @@ def test_a_call_that_runs_keeps_it_from_being_idle(table: LeaseTable) -> None:
 
 def test_a_call_that_hangs_does_not_keep_it_for_ever(table: LeaseTable) -> None:
     got = lease(table, ALICE, "psu1")
-    table.enter("psu1", got.number, now=1)
+    table.use(got.number, running=1, until=-math.inf)
     table.handle_timeout(100)
     assert [event.cause for event in events(table, Ended)] == [Cause.TIME_OVER]
-    table.leave(got.number, now=101)
+    table.use(got.number, running=0, until=101)
 
 
 @pytest.mark.parametrize("late", [10, 11, 1000])
@@ -328,7 +328,6 @@ def test_no_command_leaves_after_the_end_though_the_timer_is_late(table: LeaseTa
     got = lease(table, ALICE, "psu1")
     for attempt in (
         lambda: table.check("psu1", got.number, late),
-        lambda: table.enter("psu1", got.number, late),
         lambda: table.touch(got.number, late),
         lambda: table.admit("psu1", ALICE.key, late),
     ):
@@ -683,7 +682,7 @@ def test_status_tells_everybody_who_has_it_and_who_waits_and_no_secret(table: Le
 
 def test_status_of_a_lease_that_is_in_use_has_no_soft_end(table: LeaseTable) -> None:
     got = lease(table, ALICE, "psu1")
-    table.enter("psu1", got.number, now=1)
+    table.use(got.number, running=1, until=-math.inf)
     status = table.status("psu1", now=2)
     assert (status["idle_end_s"], status["left_s"]) == (None, 98)
 

@@ -21,6 +21,9 @@ class Ended(Visit):
     ) -> None:
         raise AssertionError("nothing is reached")
 
+    def close(self, error: BaseException | None) -> None:
+        raise NotImplementedError
+
     def check(self) -> None:
         raise LeaseLost("it is over", by="somebody", why="reasons")
 
@@ -45,13 +48,6 @@ def test_visits_nest_and_end_with_their_block_also_after_an_error() -> None:
         assert permit.current() is outer
         with permit.visiting(None):
             permit.check()
-    assert permit.current() is None
-
-
-def test_enter_gives_the_outer_visit_back() -> None:
-    visit = Ended()
-    assert permit.enter(visit) is None
-    assert permit.enter(None) is visit
     assert permit.current() is None
 
 

@@ -220,12 +220,6 @@ class Lease:
         """When it ends if nothing happens any more: not by the soft limit while a call runs."""
         return self.hard_end if self.running or self.hard_end < self.soft_end else self.soft_end
 
-    def left(self, now: float) -> None:
-        """A call that ran under it is over."""
-        self.running -= 1
-        soft_end = now + self.wanted.soft_s
-        self.soft_end = max(self.soft_end, soft_end)
-
     def used(self, now: float) -> None:
         """The soft limit begins anew."""
         self.soft_end = max(self.soft_end, now + self.wanted.soft_s)

@@ -3,7 +3,8 @@
     table = LeaseTable(last_number=stored)
     lease = table.request(holder, ["psu1", "dmm1"], now, token=secrets.token_hex(16))    a Lease, or Waiting
     number = table.admit("psu1", key, now)          a call arrives: which number it may leave under
-    table.enter("psu1", number, now)                it leaves for the hardware; later table.leave(number, now)
+    table.check("psu1", number, now)                it leaves for the hardware
+    table.use(number, running=1, until=now)         how the lease is used, to be said before anything else is asked
     table.take_events()                             what happened: bring to the safe state, tell, write down
     table.next_deadline()                           when to call handle_timeout though nobody asks anything
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import hmac
 import math
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from gateway.errors import Busy, LeaseConflict, NotFound, NotLeased, OutOfRange
@@ -39,7 +40,8 @@ class LeaseTable:
     def __init__(self, limits: LeaseLimits | None = None, *, last_number: int = 0) -> None:
         self.limits = limits or LeaseLimits()
         self._register = Register(self.limits, last_number)
-        self._held = self._register.held
+        self.held: Mapping[str, Lease] = self._register.held
+        """The live lease of each device that has one."""
         self._tickets = 0
         self._now = -math.inf
 
@@ -71,7 +73,7 @@ class LeaseTable:
         wanted = self._wanted(holder, devices, now, token=token, soft_s=soft_s, hard_s=hard_s, wait_s=wait_s)
         self._register.past.forget(holder.key, wanted.devices)
         waiting = Waiting(wanted, position=0)
-        first = next(self._register.line.in_the_way(waiting, self._held), None)
+        first = next(self._register.line.in_the_way(waiting, self.held), None)
         if first is None:
             return self._register.grant(waiting, now, waited=False)
         if wait_s <= 0:
@@ -110,8 +112,8 @@ class LeaseTable:
         bounded_text("the reason", why)
         self._register.past.forget(holder.key, wanted.devices)
         for device in wanted.devices:
-            if device in self._held:
-                self._register.end(self._held[device], Cause.REVOKED, holder.principal, why)
+            if device in self.held:
+                self._register.end(self.held[device], Cause.REVOKED, holder.principal, why)
         lease = self._register.grant(Waiting(wanted, position=0), now, waited=False)
         for other in list(self._register.leases.values()):
             # Who asks may have counted on a device that was free.
@@ -144,7 +146,7 @@ class LeaseTable:
         Raises LeaseLost where the key's lease has ended without its doing and it has not asked again, LeaseConflict
         where somebody else has the device, NotLeased where nobody has it.
         """
-        lease = self._held.get(device)
+        lease = self.held.get(device)
         if lease is not None and key in lease.keys:
             if now < lease.end:
                 return lease.number
@@ -160,32 +162,21 @@ class LeaseTable:
         Raises LeaseLost for a number that is not live any more, LeaseConflict or NotLeased for one that never held this
         device.
         """
-        lease = self._held.get(device)
+        lease = self.held.get(device)
         if lease is None or lease.number != number:
             raise self._stale(device, number, now)
         if now >= lease.end:
             raise refusals.over(device, lease)
 
-    def enter(self, device: str, number: int, now: float) -> None:
-        """`check`, and the call runs from now on: until `leave`, the lease is not idle."""
-        self.check(device, number, now)
-        self._held[device].running += 1
+    def use(self, number: int, *, running: int, until: float) -> None:
+        """So many calls run under a lease now, and the last one that is over ended at `until`.
 
-    def enter_as(self, device: str, key: Hashable, now: float) -> Lease:
-        """`admit` and `enter` in one; the lease that the call runs under."""
-        lease = self._held.get(device)
-        if lease is None or key not in lease.keys or now >= lease.end:
-            self.admit(device, key, now)
-            raise AssertionError("admit has raised")
-        lease.running += 1
-        return lease
-
-    def leave(self, number: int, now: float) -> None:
-        """A call that has entered is over. Nothing to do where the lease is, too."""
+        While any runs, the lease is not idle; afterwards its soft limit begins anew. Nothing to do where it is over.
+        """
         lease = self._register.leases.get(number)
         if lease is not None:
-            lease.running = max(lease.running - 1, 0)
-            lease.used(now)
+            lease.running = running
+            lease.used(until)
 
     def touch(self, number: int, now: float) -> None:
         """Something was done with the lease: its soft limit begins anew. Raises LeaseLost where it is over."""
@@ -210,7 +201,7 @@ class LeaseTable:
         """
         now = self._advance(now)
         bounded_text("the reason", why)
-        lease = self._held.get(what) if isinstance(what, str) else self._register.leases.get(what)
+        lease = self.held.get(what) if isinstance(what, str) else self._register.leases.get(what)
         if lease is None:
             raise NotFound(f"there is no lease of {what!r:.80}")
         self._register.end(lease, Cause.REVOKED, by, why)
@@ -239,7 +230,7 @@ class LeaseTable:
         """
         now = self._advance(now)
         asker = self._own_waiting(ticket, key)
-        for device, other in self._register.line.in_the_way(asker, self._held):
+        for device, other in self._register.line.in_the_way(asker, self.held):
             if isinstance(other, Waiting):
                 raise refusals.conflict(device, other, now)
         leases = self._register.leases_in_the_way(asker)
@@ -290,7 +281,7 @@ class LeaseTable:
     def next_deadline(self) -> float:
         """When `handle_timeout` has something to do, infinite if never.
 
-        Ask again after everything but `enter`, `leave`, `touch` and `check`, which bring it no nearer.
+        Ask again after everything but `use`, `touch` and `check`, which bring it no nearer.
         """
         return min(self._deadlines(), default=(math.inf,))[0]
 
@@ -325,7 +316,7 @@ class LeaseTable:
 
     def lease_of(self, device: str) -> Lease | None:
         """The live lease of a device."""
-        return self._held.get(device)
+        return self.held.get(device)
 
     def leases(self) -> list[Lease]:
         """All live leases, oldest first."""
@@ -333,7 +324,7 @@ class LeaseTable:
 
     def place(self, ticket: int, now: float) -> Place:
         """Where a waiting request stands. Raises NotFound where it does not wait."""
-        places = self._register.line.places(self._held, max(now, self._now))
+        places = self._register.line.places(self.held, max(now, self._now))
         if ticket not in places:
             raise NotFound(f"no request with the ticket {ticket} waits")
         return places[ticket]
@@ -347,9 +338,9 @@ class LeaseTable:
         with `{ticket, devices, position, waited_s, estimate_s, at_most_s}`.
         """
         now = max(now, self._now)
-        places = self._register.line.places(self._held, now)
+        places = self._register.line.places(self.held, now)
         waiting = [shown_waiting(each, places[each.ticket], now) for each in self._register.line.of_device(device)]
-        return {"device": device, **shown_lease(self._held.get(device), now), "waiting": waiting}
+        return {"device": device, **shown_lease(self.held.get(device), now), "waiting": waiting}
 
     # -- what the above is made of ----------------------------------------------------------------------------------
 
@@ -392,7 +383,7 @@ class LeaseTable:
         hard_s = limits.hard_s if hard_s is None else seconds("hard_s", hard_s, limits.longest_hard_s)
         soft_s = limits.soft_s if soft_s is None else seconds("soft_s", soft_s, limits.longest_soft_s)
         for name in names:
-            held = self._held.get(name)
+            held = self.held.get(name)
             if held is not None and holder.key in held.keys:
                 raise refusals.has_it(name, held, now)
         self._tickets += 1
@@ -416,7 +407,7 @@ class LeaseTable:
             raise Busy(
                 f"this connection waits for {limits.waiting_per_key} leases already; wait for them", what="leases"
             )
-        if self._register.line.closes_a_circle(waiting, self._held):
+        if self._register.line.closes_a_circle(waiting, self.held):
             raise refusals.circle(*first, now)
 
     def _own_waiting(self, ticket: int, key: Hashable) -> Waiting:
@@ -444,7 +435,7 @@ class LeaseTable:
         """Why a command under `number` can't leave for `device`."""
         if number not in self._register.leases and self._was_granted(number):
             return refusals.lost(device, self._register.past.ending(number))
-        lease = self._held.get(device)
+        lease = self.held.get(device)
         return refusals.not_leased(device) if lease is None else refusals.conflict(device, lease, now)
 
     def _was_granted(self, number: int) -> bool:
