@@ -38,7 +38,7 @@ from gateway.config.changes import Changes, DeviceChange, difference
 from gateway.config.common import DeviceCommon
 from gateway.config.listening import listen_problem
 from gateway.config.members import member_problems
-from gateway.config.sections import AUDIT_OFF
+from gateway.config.sections import AUDIT_OFF, HostSection
 from gateway.discovery import Advertisement, Advertiser, addresses_for, interfaces_for, stable_id
 from gateway.discovery.identity import state_path
 from gateway.drivers import Driver, Instrument, entry_point, load_driver, load_drivers
@@ -152,6 +152,10 @@ def closed_station(config: Config, device: str) -> Station:
     return Station(device, instrument, section.common)
 
 
+def _host(section: HostSection, config: Config) -> Host:
+    return Host(section.name, section.url, config.limits, reset=section.reset)
+
+
 # -- a running gateway --------------------------------------------------------------------------------------------
 
 
@@ -171,7 +175,7 @@ class Gateway:
         self.audit = audit
         self._plugged = plugged
         self.devices = tuple(devices)
-        self.hosts = tuple(Host(section.name, section.url, config.limits) for section in config.hosts)
+        self.hosts = tuple(_host(section, config) for section in config.hosts)
         instruments = {device.name: device.instrument for device in self.devices}
         commons = {section.name: section.common for section in config.devices}
         self.service = GatewayService(instruments, config.limits, self.hosts, commons, as_host=as_host)
@@ -328,7 +332,7 @@ class Gateway:
         again = [change.new for change in changes.changed if _reopens(change)]
         made = {device.name: device for device in self._checked(config, changes, again)}
         moved = [new for _, new in changes.hosts_changed]
-        hosts = [Host(section.name, section.url, config.limits) for section in (*changes.hosts_added, *moved)]
+        hosts = [_host(section, config) for section in (*changes.hosts_added, *moved)]
         # From here on nothing is refused any more.
         served = {device.name: device for device in self.devices}
         other = {name for name in made.keys() & served.keys() if not _are_alike(made[name], served[name])}

@@ -77,6 +77,15 @@ class LinkDriver(LinkStreams):
         _live.add(self)
         self._thread.start()
 
+    def port(self, timeout: float) -> Port:
+        """The port, open within `timeout` seconds. Raises why it is not, such as Unreachable."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._port is not None or self._closing, timeout):
+                raise self._problem or Unreachable(f"{self.name} is not open")
+            if self._port is None:
+                raise LinkDown(f"{self.name} was closed by this side")
+            return self._port
+
     def _nudge(self) -> None:
         self._wait.nudge()
 
@@ -185,6 +194,7 @@ class LinkDriver(LinkStreams):
         with self._changed:
             self._port, self._problem = port, None
             self._link.restart("the port was opened again", monotonic())
+            self._changed.notify_all()
 
     def _sleep(self, seconds: float) -> None:
         """Until `close`, or for so long."""

@@ -9,6 +9,7 @@ from gateway.channels.base import Channel
 from gateway.channels.line_options import link_config, random_nonce
 from gateway.channels.link_channel import LinkChannel
 from gateway.channels.link_driver import LinkDriver
+from gateway.channels.port_reset import reset_board
 from gateway.channels.ports import OpenPort
 from gateway.channels.trunk import Trunk
 from gateway.channels.url import ChannelUrl
@@ -31,6 +32,9 @@ class LinkTrunk(Trunk):
 
     def close(self) -> None:
         self._driver.close()
+
+    def reset(self, how: str, timeout: float) -> None:
+        reset_board(self._driver.port(timeout), how)
 
     @property
     def channels_at_most(self) -> int:

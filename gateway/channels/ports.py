@@ -50,6 +50,8 @@ class Port(ABC):
     def __init__(self, name: str) -> None:
         self.name = name
         """How errors call it."""
+        self.dtr = self.rts = True
+        """The levels of its lines while it is open, as far as they were asked for."""
 
     @abstractmethod
     def fileno(self) -> int: ...
@@ -66,6 +68,17 @@ class Port(ABC):
         count = array("i", [0])
         ioctl(self.fileno(), termios.TIOCOUTQ, count)
         return count[0]
+
+    def set_lines(self, *, dtr: bool | None = None, rts: bool | None = None) -> None:
+        """Raise or lower its lines; None leaves one alone.
+
+        Raises ConfigError for a port without lines, OSError for one whose driver has none, or that is gone.
+        """
+        raise ConfigError(f"{self.name} has no control lines: what carries it passes on bytes only")
+
+    def send_break(self, seconds: float) -> None:
+        """Hold the line in a break. Raises as `set_lines`."""
+        raise ConfigError(f"{self.name} can't send a break: what carries it passes on bytes only")
 
     @abstractmethod
     def close(self) -> None:
@@ -162,6 +175,7 @@ class TtyPort(Port):
         super().__init__(name)
         self._port = port
         self._settings = settings
+        self.dtr, self.rts = settings.dtr is not False, settings.rts is not False
 
     def fileno(self) -> int:
         return int(self._port.fileno())
@@ -178,14 +192,19 @@ class TtyPort(Port):
         except termios.error as error:
             raise OSError(*error.args) from None
 
+    def set_lines(self, *, dtr: bool | None = None, rts: bool | None = None) -> None:
+        for line, level in ((termios.TIOCM_DTR, dtr), (termios.TIOCM_RTS, rts)):
+            if level is not None:
+                ioctl(self.fileno(), termios.TIOCMBIS if level else termios.TIOCMBIC, struct.pack("I", line))
+
+    def send_break(self, seconds: float) -> None:
+        self._port.send_break(seconds)
+
     def close(self) -> None:
         settings = self._settings
         if not settings_drop_lines(settings):
-            for line, level in ((termios.TIOCM_DTR, settings.dtr_at_close), (termios.TIOCM_RTS, settings.rts_at_close)):
-                if level is not None:
-                    with contextlib.suppress(OSError):  # gone, or a pty, which has no such lines
-                        request = termios.TIOCMBIS if level else termios.TIOCMBIC
-                        ioctl(self.fileno(), request, struct.pack("I", line))
+            with contextlib.suppress(OSError):  # gone, or a pty, which has no such lines
+                self.set_lines(dtr=settings.dtr_at_close, rts=settings.rts_at_close)
         self._port.close()
 
 

@@ -105,6 +105,24 @@ class _RemotePort(LineKeeper, rfc2217.Serial):
             sock.close()
 
 
+class _RemoteEnd(SocketPort):
+    """What a link reads and writes of a remote port. Its lines are set past the bytes."""
+
+    def __init__(self, sock: socket.socket, name: str, remote: _RemotePort, settings: PortSettings) -> None:
+        super().__init__(sock, name)
+        self._remote = remote
+        self.dtr, self.rts = settings.dtr is not False, settings.rts is not False
+
+    def set_lines(self, *, dtr: bool | None = None, rts: bool | None = None) -> None:
+        if dtr is not None:
+            self._remote.dtr = dtr
+        if rts is not None:
+            self._remote.rts = rts
+
+    def send_break(self, seconds: float) -> None:
+        self._remote.send_break(seconds)
+
+
 class _Pump:
     """Carries bytes between a port of pyserial's and a pair of sockets, until either ends."""
 
@@ -113,7 +131,7 @@ class _Pump:
         self._settings = settings
         ours, self._theirs = socket.socketpair()
         self._theirs.settimeout(limits.progress_s)
-        self.port = SocketPort(ours, name)
+        self.port = _RemoteEnd(ours, name, remote, settings)
         for job in (self._carry_out, self._carry_in):
             threading.Thread(target=job, name=f"{name} {job.__name__.strip('_')}", daemon=True).start()
 

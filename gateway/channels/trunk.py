@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from gateway.channels.base import Channel
 from gateway.channels.url import ChannelUrl, scheme_module
-from gateway.errors import LimitExceeded, LinkDown
+from gateway.errors import ConfigError, LimitExceeded, LinkDown
 from gateway.limits import Limits
 
 ONE_CHANNEL: Final = frozenset({"pipe", "ssh"})
@@ -34,6 +34,14 @@ class Trunk(ABC):
     @abstractmethod
     def close(self) -> None:
         """Release everything; all its channels end. Idempotent."""
+
+    def reset(self, how: str, timeout: float) -> None:
+        """Reset what is at the other end by the control lines of the port: see `gateway.channels.port_reset`.
+
+        Raises ConfigError where there are no such lines, Unreachable or LinkDown where the port is not open within
+        `timeout` seconds.
+        """
+        raise ConfigError(f"{how!r:.40} resets what is at the other end of a serial port, with framing=link only")
 
     @property
     @abstractmethod

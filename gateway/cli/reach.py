@@ -73,7 +73,7 @@ class Reached:
         return described
 
     def device(self, name: str) -> Any:
-        """The device of that name, which may be `HOST.DEVICE`."""
+        """The device of that name, which may be `HOST.DEVICE`, or the board that is its own host."""
         return self.root.device(name) if "." in name else getattr(self.root, name)
 
     def _ask_root(self, *arguments: str) -> Any:

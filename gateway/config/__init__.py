@@ -40,7 +40,16 @@ from gateway.config.changes import Changes, DeviceChange, difference
 from gateway.config.common import COMMON_KEYS, DeviceCommon, Match, option_clashes, read_common
 from gateway.config.convert import Table, as_found, converted, nearest, nearest_word, unknown_keys
 from gateway.config.files import MAX_FILE, config_files, read_file
-from gateway.config.sections import AUDIT_OFF, DEFAULT_LISTEN, Config, DeviceSection, GatewaySection, HostSection
+from gateway.config.sections import (
+    AUDIT_OFF,
+    DEFAULT_LISTEN,
+    RESETS,
+    RESETTABLE,
+    Config,
+    DeviceSection,
+    GatewaySection,
+    HostSection,
+)
 from gateway.config.source import KeyPath, Source, read_tables
 from gateway.errors import ConfigError
 from gateway.limits import Limits
@@ -371,8 +380,8 @@ def _host(name: str, hosts: Table, source: Source, problems: list[ConfigError]) 
     table = _table(hosts, path, source, problems)
     if len(problems) > before:
         return None
-    problems += unknown_keys(table, ("url",), source, path)
-    url = table.get("url")
+    problems += unknown_keys(table, ("url", "reset"), source, path)
+    url, reset = table.get("url"), table.get("reset")
     if url is None:
         what = "missing key 'url'; say where the host serves, such as url = \"serial:///dev/ttyUSB0\""
         problems.append(source.error(path, what))
@@ -380,9 +389,23 @@ def _host(name: str, hosts: Table, source: Source, problems: list[ConfigError]) 
         problems.append(source.error((*path, "url"), f"'url' must be text in quotes, not {as_found(url)}"))
     elif wrong := _url_problem(url):
         problems.append(source.error((*path, "url"), f"'url': {wrong}"))
+    elif wrong := _reset_problem(reset, url):
+        problems.append(source.error((*path, "reset"), f"'reset': {wrong}"))
     else:
-        return HostSection(name=name, url=url, source=source)
+        return HostSection(name=name, url=url, source=source, reset=reset)
     return None
+
+
+def _reset_problem(reset: Any, url: str) -> str:
+    """What is wrong with the way to reset a host; empty if nothing is."""
+    if reset is None:
+        return ""
+    if not isinstance(reset, str) or reset not in RESETS:
+        return f"{as_found(reset)} is no way to reset a board; {nearest(str(reset), RESETS)}"
+    parsed = parse_url(url)
+    if parsed.scheme not in RESETTABLE or parsed.options.framing != "link":
+        return f"it takes the control lines of a serial port, so a url of {' or '.join(RESETTABLE)} with framing=link"
+    return ""
 
 
 _NAME: Final = r"[A-Za-z][A-Za-z0-9_]*"

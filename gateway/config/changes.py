@@ -90,14 +90,18 @@ def difference(old: Config, new: Config) -> Changes:
         hosts_changed=tuple(
             (hosts[section.name], section)
             for section in new.hosts
-            if section.name in hosts and hosts[section.name].url != section.url
+            if section.name in hosts and _differs(hosts[section.name], section)
         ),
         hosts_unchanged=tuple(
-            section for section in new.hosts if section.name in hosts and hosts[section.name].url == section.url
+            section for section in new.hosts if section.name in hosts and not _differs(hosts[section.name], section)
         ),
         restart=_restart(old, new),
         log_level=new.gateway.log_level if new.gateway.log_level != old.gateway.log_level else None,
     )
+
+
+def _differs(old: HostSection, new: HostSection) -> bool:
+    return (old.url, old.reset) != (new.url, new.reset)
 
 
 def _changed_keys(old: DeviceSection, new: DeviceSection) -> frozenset[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
 from msgspec import Meta
@@ -14,6 +14,11 @@ from gateway.limits import Limits
 
 DEFAULT_LISTEN: Final = "tcp://127.0.0.1:18871"
 AUDIT_OFF: Final = "off"
+Reset: TypeAlias = Literal["dtr", "rts", "esp32", "break"]
+RESETS: Final[tuple[str, ...]] = get_args(Reset)
+"""The names in `gateway.channels.port_reset`, which takes long to import."""
+RESETTABLE: Final = ("serial", "rfc2217")
+"""Schemes of URLs with control lines."""
 
 
 class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -57,6 +62,8 @@ class HostTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     url: str
     """Where the host serves, as a channel URL."""
+    reset: Reset | None = None
+    """How to reset the board at the other end of a serial line, for `gateway firmware reset`."""
 
 
 class HostSection(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +73,8 @@ class HostSection(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     """Where the host serves, as a channel URL."""
     source: Source
+    reset: str | None = None
+    """How it can be reset, if that was said."""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,8 +15,9 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from threading import Event, Lock, Thread
 from time import monotonic
@@ -24,9 +25,9 @@ from typing import Any, Final
 
 from gateway.channels import Trunk, open_trunk, parse_url
 from gateway.config import name_problem
-from gateway.errors import CallTimeout, DeviceUnavailable, GatewayError, LinkDown
+from gateway.errors import CallTimeout, ConfigError, DeviceError, DeviceUnavailable, GatewayError, LinkDown
 from gateway.limits import DEFAULT_LIMITS, Limits
-from gateway.server.border import Border
+from gateway.server.border import ANSWER_S, Border, answer
 from gateway.server.described import MAX_DEVICES, READ, Summary, members, row_of
 from gateway.server.fair_lane import FairLane
 from gateway.server.ledger import Ledger
@@ -53,6 +54,9 @@ REFRESH_S: Final = 1.0
 FRESH_S: Final = 0.5
 CLOSE_S: Final = 2.0
 
+ABSENCES: Final = 16
+"""Absences of a host that are remembered."""
+
 AWAY: Final = "unavailable"
 """The state of a device whose host is away."""
 
@@ -64,7 +68,8 @@ class BridgedDevice(HostRelay):
 
     def __init__(self, host: Host, summary: Summary, rows: Mapping[str, Exposure], pending: int) -> None:
         self.host = host
-        self.name = self.what = f"{host.name}.{summary.name}"
+        # A host that is one device is called as itself.
+        self.name = self.what = host.name if summary.sole else f"{host.name}.{summary.name}"
         self.own_name = summary.name
         self.summary = summary
         """As the host told it last."""
@@ -81,6 +86,16 @@ class BridgedDevice(HostRelay):
         visit = permit.current()
         entered = visit.transaction() if visit is not None else None
         return contextlib.nullcontext() if entered is None else entered
+
+    def make_safe(self) -> None:
+        """Have its host make it safe, where it shows no `make_safe` of its own. Raises GatewayError."""
+        border, _ = self.reach()
+        said = answer(border.conn, border.conn.root, "test_safe", (self.own_name,), ANSWER_S)
+        outcome = said.get("outcome") if type(said) is dict else "verified" if said is True else said
+        if outcome != "verified":
+            raise DeviceError(
+                f"{self.name}: {self.host.name} says of its safe state: {outcome!r:.60}", device=self.name
+            )
 
     def secure_at_host(self) -> None:
         """Have the host make it safe, which breaks off what runs there, and so the call that waits for it here.
@@ -148,20 +163,37 @@ class _NodeTable(Mapping[str, Exposure]):
         return len(self._host.devices)
 
 
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """A time in which a host could not be reached."""
+
+    since: datetime
+    until: datetime
+    why: str
+
+
 class Host:
     """An instrument host, and the thread that keeps the way to it. Not connected until `start`.
 
-    Raises ConfigError for a wrong `url`.
+    `reset`: how the control lines of its serial port reset it. Raises ConfigError for a wrong `url`.
     """
 
-    def __init__(self, name: str, url: str, limits: Limits | None = None) -> None:
+    def __init__(self, name: str, url: str, limits: Limits | None = None, *, reset: str | None = None) -> None:
         self.name = name
         self.url = parse_url(url)
+        self.resets_by = reset
         self.node = HostNode(self)
         self.devices: dict[str, BridgedDevice] = {}
         """All that were seen so far, by their name at the host."""
         self.on_known: Callable[[BridgedDevice], object] = lambda device: None
         """Called with each device that was not known before, before anybody else gets hold of it."""
+        self.on_back: Callable[[BridgedDevice, str], object] = lambda device, why: None
+        """Called with each known device when its host is there again, and why it was away. Must not wait."""
+        self.on_listed: Callable[[], object] = lambda: None
+        """Called when there are other devices than before."""
+        self.absences: deque[Absence] = deque(maxlen=ABSENCES)
+        """Since it was reached first, the latest last."""
+        self._reached_before = False
         self._limits = limits or DEFAULT_LIMITS
         self._ledger = Ledger(self._limits)
         self._trunk: Trunk | None = None
@@ -190,6 +222,30 @@ class Host:
     def is_known(self) -> bool:
         """Whether it can be reached, and all its devices are known."""
         return self.is_up and self._reached.is_set()
+
+    @property
+    def sole(self) -> BridgedDevice | None:
+        """The device that this host is; None for one that has devices, or is not known yet."""
+        devices = list(self.devices.values())
+        return devices[0] if len(devices) == 1 and devices[0].summary.sole else None
+
+    def reset(self) -> None:
+        """Reset it by the control lines of its port. Raises ConfigError where that can't be done, LinkDown where its
+        port is not there.
+        """
+        if self.resets_by is None:
+            raise ConfigError(
+                f"how {self.name} can be reset is not in the config; put such as reset = 'dtr' into [hosts.{self.name}]"
+            )
+        if self._trunk is None:
+            raise LinkDown(f"{self.name} is not connected")
+        _log.warning("%s is being reset by %s", self.name, self.resets_by)
+        self._trunk.reset(self.resets_by, OPEN_S)
+
+    def line(self) -> dict[str, Any] | None:
+        """What its serial line has carried so far, by the names in `gateway.link.Counters`; None without the link."""
+        counters = getattr(self._trunk, "counters", None)
+        return None if counters is None else asdict(counters)
 
     def device(self, name: str) -> BridgedDevice:
         """The device that the host calls `name`. Raises KeyError, or DeviceUnavailable where the host may have it."""
@@ -318,6 +374,7 @@ class Host:
         self._session = session
         self._changed.set()
         self._told = ""
+        self._be_back(session)
         self._take_over(session)
         _log.info("%s is there, with %d devices", self.name, len(session.devices))
         try:
@@ -356,6 +413,20 @@ class Host:
                 device = kind(self, summary, rows, self._limits.pending_calls)
                 self.on_known(device)
                 self.devices = {**self.devices, name: device}
+                self.on_listed()
+
+    def _be_back(self, session: Session) -> None:
+        """Note how long it was away, and see to the devices: nobody knows what became of them meanwhile."""
+        if self._reached_before:
+            with self._lock:
+                self.absences.append(Absence(self._since, session.began_at, self._why))
+            for name in session.devices.keys() & self.devices.keys():
+                device = self.devices[name]
+                was, now = device.summary.identity, session.devices[name].identity
+                if was != now:
+                    _log.warning("%s is another one than before: %s, and was %s", device.name, now, was)
+                self.on_back(device, f"{self.name} was away: {self._why}")
+        self._reached_before = True
 
     def _take_over(self, session: Session) -> None:
         for name, summary in session.devices.items():

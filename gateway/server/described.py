@@ -49,6 +49,8 @@ class Summary:
     safe_state: str = ""
     """Its safe state in words; empty where it has none."""
     needs_lease: bool = False
+    sole: bool = False
+    """The host is this device, and has no other."""
 
 
 def summaries(said: Any, host: str) -> dict[str, Summary]:
@@ -114,6 +116,7 @@ def _summary(name: str, row: dict[Any, Any]) -> Summary:
         notes=text(row.get("notes"), MAX_DOC),
         safe_state=line(row.get("safe_state")),
         needs_lease=row.get("needs_lease") is True,
+        sole=row.get("sole") is True,
     )
 
 

@@ -28,7 +28,8 @@ class GatewayService(ObservedService, LeasedService, Service):
     """`conn.root` of a gateway: `conn.root.psu1`, or `conn.root.device("psu1")`.
 
     `devices` are what is served, by name; each gets a lane, so that it is never entered twice at a time, whoever calls.
-    The devices of `hosts` are reached as `conn.root.bench2.dmm1`, or `conn.root.device("bench2.dmm1")`.
+    The devices of `hosts` are reached as `conn.root.bench2.dmm1`, or `conn.root.device("bench2.dmm1")`; a host that is
+    one device, such as a board, as `conn.root.board1`.
     `commons` are the common config keys of the devices. `as_host`: leases are the matter of the gateway at the other
     end of the line. `keeper` watches over them: it has to be started and closed.
     Raises ConfigError for a name that the service needs itself, or that is there twice, and for what does not fit.
@@ -58,9 +59,7 @@ class GatewayService(ObservedService, LeasedService, Service):
         self.keeper = Keeper(self._devices, commons, as_host=as_host)
         self._custody = self.keeper.custody
         for host in self._hosts.values():
-            host.on_known = self._keep_bridged
-            for device in list(host.devices.values()):  # it may have been started before
-                self._keep_bridged(device)
+            self._look_after(host)
         self.observe_by(self.keeper.observers, self._admit_reading)
         self._show()
 
@@ -89,8 +88,8 @@ class GatewayService(ObservedService, LeasedService, Service):
     def add_host(self, host: Host) -> None:
         """Serve the devices of one more host. Raises ConfigError for a name that is taken."""
         self._check_name(host.name)
-        host.on_known = self._keep_bridged
         self._hosts[host.name] = host
+        self._look_after(host)
         self._show()
 
     def remove_host(self, name: str) -> None:
@@ -123,7 +122,7 @@ class GatewayService(ObservedService, LeasedService, Service):
         if name in devices:
             return devices[name]
         if name in hosts:
-            return hosts[name].node
+            return hosts[name].sole or hosts[name].node
         raise AttributeError(name)
 
     @exposed(access="read")
@@ -143,6 +142,8 @@ class GatewayService(ObservedService, LeasedService, Service):
             if dot and host in self._hosts:
                 with suppress(KeyError):
                     return self._hosts[host].device(own_name)
+            elif host in self._hosts and (sole := self._hosts[host].sole) is not None:
+                return sole
         raise NotFound(f"no device {name!r:.80} here; there are: {', '.join(self.names()) or 'none'}")
 
     @exposed(access="read")
@@ -161,12 +162,49 @@ class GatewayService(ObservedService, LeasedService, Service):
             summaries = {each: _summary(each, device) for each, device in list(self._devices.items())}
             summaries |= {host.name: _host_summary(host) for host in hosts if not host.devices}
             return summaries | {each: _bridged_summary(device) for each, device in self._bridged().items()}
-        if type(name) is str and name in self._hosts:
+        if type(name) is str and name in self._hosts and self._hosts[name].sole is None:
             host = self._hosts[name]
             return {**_host_summary(host), "members": _members(host.node)}
         device = self.device(name)
         summary = _bridged_summary(device) if isinstance(device, BridgedDevice) else _summary(name, device)
         return {**summary, "members": _members(device)}
+
+    @exposed(access="read")
+    def host_info(self, name: str) -> dict[str, Any]:
+        """What is known of an instrument host: `{name, url, state, devices, resets_by, absences, line}`.
+
+        `absences` are `{since, until, why}`, the latest last: a board that was reset or hung was away for a moment.
+        `line` is what its serial line has carried, None without the link. `since` and `problem` while it is away.
+        """
+        host = self._host(name)
+        summary = _host_summary(host)
+        return {
+            "name": host.name,
+            "url": str(host.url),
+            "state": summary["state"],
+            "devices": [_bridged_summary(device) for device in list(host.devices.values())],
+            "resets_by": host.resets_by,
+            "absences": [
+                {"since": shown_time(each.since), "until": shown_time(each.until), "why": each.why}
+                for each in list(host.absences)
+            ],
+            "line": host.line(),
+            **host.absence(),
+        }
+
+    @exposed(access="admin")
+    def reset_host(self, name: str) -> None:
+        """Reset the board that is an instrument host, as the config says that it can be.
+
+        Raises NotFound, ConfigError where it does not say how, or the port can't.
+        """
+        self._host(name).reset()
+
+    def _host(self, name: str) -> Host:
+        host = self._hosts.get(name) if type(name) is str else None
+        if host is None:
+            raise NotFound(f"no instrument host {name!r:.80} here; there are: {', '.join(self._hosts) or 'none'}")
+        return host
 
     # -- safety -----------------------------------------------------------------------------------------------------
 
@@ -208,6 +246,17 @@ class GatewayService(ObservedService, LeasedService, Service):
         visit = permit.current()
         if isinstance(visit, RootVisit):
             require(visit.caller.principal, device, row.access)
+
+    def _look_after(self, host: Host) -> None:
+        host.on_known, host.on_back, host.on_listed = self._keep_bridged, self._secure_bridged, self._show
+        for device in list(host.devices.values()):  # it may have been started before
+            self._keep_bridged(device)
+
+    def _secure_bridged(self, device: BridgedDevice, why: str) -> None:
+        """What was controlled before its host was away: the client that did so believes in a state that may be gone."""
+        station = self.keeper.stations.get(device.name)
+        if station is not None and station.active:
+            self.keeper.safety.secure(station, why)
 
     def _keep_bridged(self, device: BridgedDevice) -> None:
         if device.gateway_lane.station is not None:
@@ -290,8 +339,13 @@ def _members(obj: Any) -> list[dict[str, Any]]:
 
 
 def _host_row(host: Host) -> Exposure:
-    doc = f"The devices of the instrument host {host.name}."
-    return replace(row_of(host.name, Kind.PROPERTY, signature="-> Host", doc=doc), attribute=host.name, fixed=True)
+    sole = host.sole
+    driver, doc = "Host", f"The devices of the instrument host {host.name}."
+    if sole is not None:
+        driver, doc = sole.summary.driver, sole.summary.doc
+    row = row_of(host.name, Kind.PROPERTY, signature=f"-> {driver}", doc=doc)
+    # Before anything of it is known it stands for itself, and may turn out to be a device.
+    return replace(row, attribute=host.name, fixed=bool(host.devices))
 
 
 def _row(name: str, device: Any) -> Exposure:

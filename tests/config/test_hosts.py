@@ -38,7 +38,23 @@ def test_a_config_may_have_hosts_only() -> None:
         ("[hosts.bench2]\nurl = 5\n", "bench.toml:2: [hosts.bench2] 'url' must be text in quotes, not the number 5"),
         (
             "[hosts.bench2]\nurl = 'tcp://x'\nbaudrate = 9600\n",
-            "bench.toml:3: [hosts.bench2] unknown key 'baudrate'; known: url",
+            "bench.toml:3: [hosts.bench2] unknown key 'baudrate'; known: reset, url",
+        ),
+        (
+            "[hosts.board]\nurl = 'serial:///dev/ttyACM0'\nreset = 'dtc'\n",
+            "bench.toml:3: [hosts.board] 'reset': the text 'dtc' is no way to reset a board; did you mean 'dtr'?",
+        ),
+        (
+            "[hosts.board]\nurl = 'serial:///dev/ttyACM0'\nreset = true\n",
+            "bench.toml:3: [hosts.board] 'reset': true is no way to reset a board; known: break, dtr, esp32, rts",
+        ),
+        (
+            "[hosts.board]\nurl = 'tcp://10.0.0.7'\nreset = 'dtr'\n",
+            "bench.toml:3: [hosts.board] 'reset': it takes the control lines of a serial port, so a url of serial or",
+        ),
+        (
+            "[hosts.board]\nurl = 'serial:///dev/ttyACM0?framing=raw'\nreset = 'dtr'\n",
+            "with framing=link",
         ),
         ("[hosts.bench2]\nurl = 'tpc://x'\n", "bench.toml:2: [hosts.bench2] 'url': 'tpc://x': unknown scheme; did you"),
         ("[hosts.bench2]\nurl = 'bench2'\n", "bench.toml:2: [hosts.bench2] 'url': 'bench2' is no channel URL"),

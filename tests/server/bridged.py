@@ -176,6 +176,7 @@ class Bench:
     devices: Mapping[str, Any] = field(default_factory=lambda: {"dmm1": Meter(), "psu1": Meter()})
     host: Any = None
     front: Any = None
+    front_service: Any = None
     bridge: Any = None
 
     def start(self) -> Bench:
@@ -205,8 +206,8 @@ class Bench:
         self.bridge = Host("bench2", self.url, **how)
         self.stack.callback(self.bridge.close)
         self.bridge.start()
-        service = GatewayService(local or {}, hosts=[self.bridge])
-        self.front = gateway.Server(service, "tcp://127.0.0.1:0", strict=True)
+        self.front_service = GatewayService(local or {}, hosts=[self.bridge])
+        self.front = gateway.Server(self.front_service, "tcp://127.0.0.1:0", strict=True)
         self.front.start()
         self.stack.callback(self.front.close)
 
