@@ -20,6 +20,7 @@ from pathlib import Path
 from threading import Thread
 from types import TracebackType
 from typing import Any, Final, Self
+from urllib.parse import quote
 
 import msgspec
 
@@ -525,6 +526,11 @@ def audit_path(section: GatewaySection) -> Path | None:
     if section.audit == AUDIT_OFF:
         return None
     return Path(section.audit) if section.audit else state_path().with_name(AUDIT_FILE)
+
+
+def stop_path(section: GatewaySection) -> Path:
+    """Where a gateway of that name keeps its emergency stop over a restart."""
+    return state_path().with_name(f"estop-{quote(section.name, safe='')}.json")
 
 
 def open_audit(section: GatewaySection) -> AuditLog | None:

@@ -103,13 +103,17 @@ class SocketStream(Stream):
         return self._sent == [self._size]
 
     def take_exactly(self, data: bytes) -> bool:
+        return self.take_whole(len(data), data) is not None
+
+    def take_whole(self, size: int, data: bytes | None = None) -> bytes | None:
+        """What has come, if that is `size` bytes, and just `data` where it is given; else None. Never waits."""
         try:
-            if self._recv(len(data) + 1, _DONTWAIT | socket.MSG_PEEK) != data:
-                return False
-            self._recv(len(data), _DONTWAIT)
-            return True
+            ahead = self._recv(size + 1, _DONTWAIT | socket.MSG_PEEK)
+            if len(ahead) != size or (data is not None and ahead != data):
+                return None
+            return self._recv(size, _DONTWAIT)
         except OSError:
-            return False  # whoever reads next finds out
+            return None  # whoever reads next finds out
 
     def takes_at_once(self) -> bool:
         # Linux calls a socket writable when a third of its buffer or more is free.

@@ -27,6 +27,8 @@ MAX_WRITE: Final = 64 * 1024
 """Data that is sealed before it is sent."""
 MAX_REPLIES: Final = 16 * 1024
 """Bytes that the peer's own messages, such as requests for new keys, may have us owe it."""
+_SEALING: Final = 22
+"""Bytes that a record of TLS 1.3 has beside its data: header, kind, and a tag that is as long for all its ciphers."""
 _REPLY_S: Final = 1.0
 
 _REFUSED: Final = {
@@ -78,6 +80,8 @@ class TlsStream(Stream):
         """Held while anything is sent, so that it is sent in the order in which it was sealed."""
         self._unread = True
         """There may be data that came already: after the handshake, and where a read stopped before its end."""
+        self._ahead = b""
+        """Data that was looked at and is to be read first."""
         self._heard = engine.tls.server_side
         self._turned_away = False
         self._pieces_left = 0
@@ -87,6 +91,9 @@ class TlsStream(Stream):
     # -- reading ----------------------------------------------------------------------------------------------------
 
     def read(self, size: int, timeout: float | None) -> bytes | None:
+        if self._ahead:
+            data, self._ahead = self._ahead, b""
+            return data
         if self._unread:
             data = self._open(b"", size)
             if data:
@@ -103,6 +110,22 @@ class TlsStream(Stream):
             # A part of a record, or one that holds no data.
             if deadline is not None:
                 wait = max(0.0, deadline - monotonic())
+
+    def take_exactly(self, data: bytes) -> bool:
+        if self.buffered or self._incoming.pending:
+            return False
+        record = self._under.take_whole(len(data) + _SEALING)
+        if record is None:
+            return False
+        try:
+            self._ahead = self._open(record, RECORD)
+        except LinkDown:
+            self._unread = True  # whoever reads next finds out
+            return False
+        if self._ahead != data:
+            return False
+        self._ahead = b""
+        return True
 
     def _receive(self, size: int, wait: float | None) -> bytes | None:
         try:
@@ -179,6 +202,8 @@ class TlsStream(Stream):
 
     @property
     def buffered(self) -> bool:
+        if self._ahead and not self._closed:
+            return True
         return self._unread and bool(self._incoming.pending or self._tls.pending()) and not self._closed
 
     # -- writing ----------------------------------------------------------------------------------------------------
@@ -208,6 +233,9 @@ class TlsStream(Stream):
             self._under.write(sealed, progress_s)
         except LinkDown as lost:
             raise self._explained(lost) from None
+
+    def takes_at_once(self) -> bool:
+        return not self._writing.locked() and self._under.takes_at_once()
 
     @property
     def wrote_whole(self) -> bool:

@@ -11,7 +11,7 @@ import click
 from msgspec.structs import replace
 
 from gateway import config as configuration
-from gateway.app import Gateway, build, open_audit
+from gateway.app import Gateway, build, open_audit, stop_path
 from gateway.channels import parse_url
 from gateway.cli.main import config_path, subcommand
 from gateway.cli.running import Attendant, Stop, announce, log_to_stderr, run, wait_advertised
@@ -19,6 +19,7 @@ from gateway.cli.screen import Screen
 from gateway.config import Config
 from gateway.config.listening import listen_warning
 from gateway.errors import GatewayError
+from gateway.server.stop_file import StopFile
 from gateway.supervision import Alone, Ended, Restart, can_supervise, supervise
 from gateway.systemd import Notifier
 
@@ -86,6 +87,7 @@ def _serve(screen: Screen, settings: Config, read: Callable[[], Config], oversee
     if audit is not None:
         gateway.write_down(audit)
     overseer.take_over(gateway)
+    StopFile(stop_path(settings.gateway)).keep(gateway.keeper.safety)
 
     def start() -> None:
         gateway.start()

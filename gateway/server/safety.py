@@ -95,7 +95,7 @@ class Safety:
         self.told = told
         self.stopped: Stop | None = None
         """The emergency stop, if it is latched. Only `stop`, `latch` and `reset` change it."""
-        self.latched: Callable[[Stop | None], object] = lambda stop: None
+        self.on_latched: list[Callable[[Stop | None], object]] = []
         """Called with each change of `stopped`, before anything else is done. Must not wait."""
         self._lock = Lock()
         self._retries: dict[str, _Retry] = {}
@@ -194,6 +194,7 @@ class Safety:
     def _publish(self, station: Station, report: SafeReport) -> None:
         last, station.report = station.report, report
         failed = report.outcome is Outcome.FAILED
+        level = {Outcome.FAILED: logging.ERROR, Outcome.SENT: logging.WARNING}.get(report.outcome, logging.INFO)
         if (
             failed
             and last is not None
@@ -206,7 +207,7 @@ class Safety:
         ):
             return  # the same attempt once more
         _log.log(
-            logging.ERROR if failed else logging.INFO,
+            level,
             "%s: safe state %s (%s)%s",
             station.name,
             report.outcome,
@@ -245,8 +246,7 @@ class Safety:
         why = why[:MAX_REASON]
         with self._lock:
             if self.stopped is None:
-                self.stopped = Stop(by, why, datetime.now(UTC))
-                self.latched(self.stopped)
+                self._latch(Stop(by, why, datetime.now(UTC)))
         begun = []
         for station in list(self._stations.values()):
             try:
@@ -259,8 +259,7 @@ class Safety:
     def latch(self, stop: Stop) -> None:
         """Take over the emergency stop of a gateway that died; its devices have to be made safe by somebody else."""
         with self._lock:
-            self.stopped = stop
-            self.latched(stop)
+            self._latch(stop)
         _log.warning("the emergency stop of %s (%s) still holds", stop.by, stop.why)
 
     def reset(self, by: str, why: str) -> None:
@@ -268,10 +267,15 @@ class Safety:
         if not why.strip():
             raise OutOfRange("a reset needs a reason: what was found, and what was done about it")
         with self._lock:
-            was, self.stopped = self.stopped, None
-            self.latched(None)
+            was = self.stopped
+            self._latch(None)
         if was is not None:
             _log.warning("emergency stop of %s reset by %s: %s", was.by, by, why)
+
+    def _latch(self, stop: Stop | None) -> None:
+        self.stopped = stop
+        for told in self.on_latched:
+            told(stop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +309,7 @@ def _bring(station: Station) -> tuple[Outcome, str]:
         row = rows.get("make_safe")
         getattr(device, "make_safe" if row is None else row.attribute)()
         return Outcome.VERIFIED, ""
-    wrong = []
+    wrong, unknown = [], []
     for name, value in station.common.safe.items():
         try:
             setattr(device, rows[name].attribute, value)
@@ -317,8 +321,9 @@ def _bring(station: Station) -> tuple[Outcome, str]:
             if not _same(said, value):
                 wrong.append(f"{name} was set to {value!r} and is {said!r:.60}")
         except Exception as error:
-            wrong.append(f"{name} can't be read back: {type(error).__name__}: {' '.join(str(error).split())}")
-    return (Outcome.FAILED, "; ".join(wrong)) if wrong else (Outcome.VERIFIED, "")
+            unknown.append(f"{name} can't be read back: {type(error).__name__}: {' '.join(str(error).split())}")
+    outcome = Outcome.FAILED if wrong else Outcome.SENT if unknown else Outcome.VERIFIED
+    return outcome, "; ".join(wrong + unknown)
 
 
 def _same(said: Any, value: Any) -> bool:

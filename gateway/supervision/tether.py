@@ -72,7 +72,7 @@ class Tether:
             gateway.why = f"the gateway starts again: {self.restart.why}"
             if self.restart.stop is not None:
                 gateway.keeper.safety.latch(self.restart.stop)
-        gateway.keeper.safety.latched = lambda stop: self._say("stopped", stop=facts_of(stop))
+        gateway.keeper.safety.on_latched.append(lambda stop: self._say("stopped", stop=facts_of(stop)))
 
     def watch(self, gateway: Gateway) -> None:
         """Ping while the keeper's thread looks around, and say where the devices are."""

@@ -101,6 +101,51 @@ def context_of(folder: Path, **changes: Any) -> ssl.SSLContext:
     return context
 
 
+# --------------------------------------------------------------------------------------------------------- heartbeats
+
+
+def test_a_heartbeat_leaves_without_waiting_and_is_taken_without_reading(door: Doorman, pairing: Pairing) -> None:
+    with closing(open_channel(pairing.url_of(door.url))) as ours, closing(let_in(door)) as theirs:
+        for one, other in ((ours, theirs), (theirs, ours)):
+            one.send(b"before")  # also gets what else TLS says at the beginning out of the way
+            assert other.recv_within(5) == b"before"
+            other.heard()
+            assert not other.heard()
+            assert one.takes_at_once()
+            one.send(b"")
+            wait_until(other.take_heartbeat, "the heartbeat came")
+            assert other.heard()
+            assert not other.take_heartbeat()
+            one.send(b"after")
+            assert other.recv_within(5) == b"after"
+
+
+@pytest.mark.parametrize("first", [b"123456", b"x" * 5, b"x" * 7, b"x" * 300])
+def test_what_is_no_heartbeat_is_not_taken_for_one_and_not_lost(door: Doorman, pairing: Pairing, first: bytes) -> None:
+    with closing(open_channel(pairing.url_of(door.url))) as ours, closing(let_in(door)) as theirs:
+        assert isinstance(ours, StreamChannel)
+        ours.send(b"before")
+        assert theirs.recv_within(5) == b"before"
+        whole = frame(b"y" * 400, LIMITS)
+        for part in (whole[: len(first)], whole[len(first) :]):
+            ours._stream.write(part, 1.0)
+            assert select.select([theirs.fileno()], [], [], 5)[0]
+            assert not theirs.take_heartbeat()
+        assert theirs.poll(5)
+        assert theirs.recv() == b"y" * 400
+
+
+def test_the_end_is_no_heartbeat_and_is_noticed_by_who_reads(door: Doorman, pairing: Pairing) -> None:
+    with closing(open_channel(pairing.url_of(door.url))) as ours, closing(let_in(door)) as theirs:
+        ours.send(b"before")
+        assert theirs.recv_within(5) == b"before"
+        ours.close()
+        assert select.select([theirs.fileno()], [], [], 5)[0]
+        assert not theirs.take_heartbeat()
+        with pytest.raises(LinkDown):
+            theirs.recv_within(5)
+
+
 # --------------------------------------------------------------------------------------------------------- who gets in
 
 

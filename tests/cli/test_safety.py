@@ -96,3 +96,32 @@ def test_a_device_that_can_not_be_made_safe_is_an_exit_code(command: Any, tmp_pa
         assert tested.returncode == 1
         assert "failed in " in tested.stdout
         serving.stop()
+
+
+def test_the_emergency_stop_holds_over_a_restart(command: Any, tmp_path: Any) -> None:
+    config = tmp_path / "bench.toml"
+    config.write_text(
+        f'[gateway]\nname = "lab 1/2"\nlisten = "unix://{tmp_path}/lab"\n[devices.console1]\ndriver = "serial-console"\n'
+        f'port = "{tmp_path}/no-port"\n'
+    )
+    url = f"unix://{tmp_path}/lab"
+
+    def state() -> Any:
+        return json.loads(command("estop", "--state", "--json", "--gateway", url).stdout)["stopped"]
+
+    with command.running("serve", str(config), "--json") as serving:
+        serving.document()
+        assert state() is None
+        assert command("estop", "smoke", "--gateway", url).returncode == 0
+        first = state()
+        serving.stop()
+    with command.running("serve", str(config), "--json") as serving:
+        serving.document()
+        assert state() == first
+        assert "(smoke) still holds" in serving.complaints()
+        assert command("estop", "--reset", "it was steam", "--gateway", url).returncode == 0
+        serving.stop()
+    with command.running("serve", str(config), "--json") as serving:
+        serving.document()
+        assert state() is None
+        serving.stop()

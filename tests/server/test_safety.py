@@ -66,6 +66,15 @@ class Busy:
         return self.error
 
 
+class Mute(Box):
+    """A box whose level nothing measures."""
+
+    def note(self, what: str, value: Any) -> Any:
+        if what == "get":
+            raise DeviceUnavailable("nothing measures it")
+        return super().note(what, value)
+
+
 # -- what is done -----------------------------------------------------------------------------------------------------
 
 
@@ -105,6 +114,26 @@ def test_one_property_that_can_t_be_set_keeps_no_other_from_being_set(stack: Exi
     assert report.outcome is Outcome.FAILED
     assert "output can't be set: DeviceUnavailable: the switch is stuck" in report.detail
     assert bench.box1.volts == 0.0
+
+
+def test_what_was_set_and_can_t_be_read_back_was_sent(stack: ExitStack, caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench(stack, Mute("box1"), box1=DeviceCommon(lease=False, safe={"output": False, "level": 0}))
+    bench.connect().root.box1.set_level(5.0)
+    report = secured(bench)
+    assert report.outcome is Outcome.SENT
+    assert report.detail == "level can't be read back: DeviceUnavailable: nothing measures it"
+    assert bench.box1.volts == 0.0
+    assert [each.levelname for each in caplog.records if "safe state sent" in each.message] == ["WARNING"]
+    bench.connect().root.box1.set_level(1.0)  # it goes on: there is nothing that could be tried again
+    assert bench.connect().root.test_safe("box1")["outcome"] == "sent"
+
+
+def test_what_is_wrong_counts_more_than_what_is_unknown(stack: ExitStack) -> None:
+    bench = Bench(stack, Mute("box1"), box1=DeviceCommon(safe={"output": False, "level": 0}))
+    bench.box1.on, bench.box1.obeys = True, False
+    report = secured(bench)
+    assert report.outcome is Outcome.FAILED
+    assert "output was set to False and is True; level can't be read back" in report.detail
 
 
 def test_a_device_without_a_safe_state_is_left_alone(stack: ExitStack) -> None:

@@ -280,7 +280,7 @@ class AuditLog:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._shut()
-            raise OSError("another process writes it") from None
+            raise OSError("another process writes it; give this gateway one of its own, 'audit' in [gateway]") from None
         self._size = os.fstat(self._file).st_size
 
     def _look_for_the_file(self) -> None:

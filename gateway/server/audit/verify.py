@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import sleep
 from typing import BinaryIO, Final
 
 from gateway.errors import Busy, NotFound
@@ -15,6 +16,7 @@ from gateway.server.audit.record import MAX_LINE, NO_HASH, Record, parse
 
 MAX_FINDINGS: Final = 100
 _ATTEMPTS: Final = 100
+_PAUSE_S: Final = 0.001
 """So often the files are looked for while they are being put aside, and the end of a line while it is written."""
 
 
@@ -188,6 +190,7 @@ def _opened(path: Path, stack: ExitStack) -> tuple[list[BinaryIO], Mark | None, 
             if is_of_one_moment and read_mark(oldest_path(path)) == oldest:
                 stack.push(attempt.pop_all())
                 return files, oldest, synced
+        sleep(_PAUSE_S)
     raise Busy(f"the files of the audit log {path} change all the time; try again later")
 
 
@@ -199,6 +202,7 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes, bool]]:
         for _ in range(_ATTEMPTS):
             if line.endswith(b"\n") or len(line) >= MAX_LINE:
                 break
+            sleep(_PAUSE_S)  # it is being written, by a process that may have to wait for its turn
             line += file.readline(MAX_LINE - len(line))
         if line.endswith(b"\n"):
             yield number, line[:-1], True
