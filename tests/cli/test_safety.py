@@ -101,8 +101,8 @@ def test_a_device_that_can_not_be_made_safe_is_an_exit_code(command: Any, tmp_pa
 def test_the_emergency_stop_holds_over_a_restart(command: Any, tmp_path: Any) -> None:
     config = tmp_path / "bench.toml"
     config.write_text(
-        f'[gateway]\nname = "lab 1/2"\nlisten = "unix://{tmp_path}/lab"\n[devices.console1]\ndriver = "serial-console"\n'
-        f'port = "{tmp_path}/no-port"\n'
+        f'[gateway]\nname = "lab 1/2"\nlisten = "unix://{tmp_path}/lab"\n'
+        f'[devices.console1]\ndriver = "serial-console"\nport = "{tmp_path}/no-port"\n'
     )
     url = f"unix://{tmp_path}/lab"
 

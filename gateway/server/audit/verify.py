@@ -173,7 +173,9 @@ def _records(first: int, last: int) -> str:
 
 def _opened(path: Path, stack: ExitStack) -> tuple[list[BinaryIO], Mark | None, Mark | None]:
     """The files, oldest first, with the two marks; all of one moment, though the log is in use."""
-    for _ in range(_ATTEMPTS):
+    for turn in range(_ATTEMPTS):
+        if turn:
+            sleep(_PAUSE_S)
         with ExitStack() as attempt:
             try:
                 synced, oldest = read_mark(synced_path(path)), read_mark(oldest_path(path))
@@ -190,7 +192,6 @@ def _opened(path: Path, stack: ExitStack) -> tuple[list[BinaryIO], Mark | None, 
             if is_of_one_moment and read_mark(oldest_path(path)) == oldest:
                 stack.push(attempt.pop_all())
                 return files, oldest, synced
-        sleep(_PAUSE_S)
     raise Busy(f"the files of the audit log {path} change all the time; try again later")
 
 
