@@ -1,7 +1,8 @@
 """What an instrument host says about its devices, checked: a host may be broken, hostile, or of another version.
 
 A device whose description can't be used is left out, and the log says why. Texts are cut, and made of characters that a
-terminal can show. The names follow the rules of the config.
+terminal can show. The names follow the rules of the config. Firmware knows no containers by value: it says tuples of
+(key, value) pairs where Python says dicts, and tuples where Python says lists.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ _log: Final = logging.getLogger(__name__)
 
 MAX_DEVICES: Final = 64
 MAX_MEMBERS: Final = 256
+MAX_FACTS: Final = 64
+"""Of a device or a member."""
 MAX_DOC: Final = 4000
 MAX_LINE: Final = 400
 MAX_UNIT: Final = 40
@@ -55,12 +58,14 @@ class Summary:
 
 def summaries(said: Any, host: str) -> dict[str, Summary]:
     """The devices in a host's `describe()`, by name. Raises ProtocolError where it is no description at all."""
-    if type(said) is not dict or len(said) > MAX_DEVICES:
+    devices = _table(said, MAX_DEVICES)
+    if devices is None:
         raise ProtocolError(f"{host} does not describe its devices as a table of at most {MAX_DEVICES}")
     found: dict[str, Summary] = {}
-    for name, row in said.items():
-        problem = _problem(name, row)
-        if problem:
+    for name, described in devices.items():
+        row = _table(described, MAX_FACTS)
+        problem = "it is not described by a name and a table" if row is None else _name_problem(name)
+        if problem or row is None:
             _log.warning("a device of %s can't be served: %s", host, problem)
         else:
             found[name] = _summary(name, row)
@@ -69,8 +74,8 @@ def summaries(said: Any, host: str) -> dict[str, Summary]:
 
 def members(said: Any, limits: Limits) -> Mapping[str, Exposure]:
     """The exposure table in a host's `describe(name)`. Raises ProtocolError for one that can't be used."""
-    listed = said.get("members") if type(said) is dict else None
-    if type(listed) is not list or len(listed) > MAX_MEMBERS:
+    listed = (_table(said, MAX_FACTS) or {}).get("members")
+    if type(listed) not in (list, tuple) or len(listed) > MAX_MEMBERS:
         raise ProtocolError(f"its members are no list of at most {MAX_MEMBERS}")
     rows: dict[str, Exposure] = {}
     for member in listed:
@@ -97,10 +102,19 @@ def line(value: Any, most: int = MAX_LINE) -> str:
     return " ".join(text(value, most).split())
 
 
-def _problem(name: Any, row: Any) -> str:
-    if type(name) is not str or type(row) is not dict:
-        return "it is not described by a name and a table"
-    return name_problem(name)
+def _table(said: Any, most: int) -> dict[Any, Any] | None:
+    """A dict, or what firmware says instead of one; None for anything else, and for one that is larger."""
+    if type(said) is dict:
+        return said if len(said) <= most else None
+    if type(said) is not tuple or len(said) > most:
+        return None
+    if not all(type(pair) is tuple and len(pair) == 2 and type(pair[0]) is str for pair in said):
+        return None
+    return dict(said)
+
+
+def _name_problem(name: Any) -> str:
+    return name_problem(name) if type(name) is str else "it is not described by a name and a table"
 
 
 def _summary(name: str, row: dict[Any, Any]) -> Summary:
@@ -121,7 +135,7 @@ def _summary(name: str, row: dict[Any, Any]) -> Summary:
 
 
 def _row(said: Any, limits: Limits) -> Exposure:
-    fields = said if type(said) is dict else {}
+    fields = _table(said, MAX_FACTS) or {}
     name, kind, access = (fields.get(key) for key in ("name", "kind", "access"))
     if type(name) is not str or not name.isidentifier() or len(name) > limits.name:
         raise ProtocolError("one of its members has no name, or one that is none")
