@@ -19,13 +19,10 @@ def of_image(size: str, image: Path) -> tuple[int, int]:
 
 
 def of_library(map_file: Path) -> int:
-    """Bytes of flash that the library's own objects take in an image: what the linker kept of `src/`."""
-    kept = map_file.read_text().partition("Linker script and memory map")[2].partition(".data ")[0]
-    wanted = 0
-    for address, count, where in re.findall(r"\s0x0*([0-9a-f]+)\s+0x([0-9a-f]+)\s+(\S+\.o)", kept):
-        if int(address, 16) < 0x20000000 and re.search(r"-board(_\w+)?\.o$|/board(_\w+)?\.o$", where):
-            wanted += int(count, 16)
-    return wanted
+    """Bytes of flash that the library's own objects take in an image: what the linker kept of them."""
+    kept = map_file.read_text(encoding="utf-8").partition("Linker script and memory map")[2]
+    rows = re.findall(r"\s0x0*([0-9a-f]{1,8})\s+0x([0-9a-f]+)\s+\S*/(board\w*)\.o$", kept, re.MULTILINE)
+    return sum(int(count, 16) for address, count, _ in rows if 0 < int(address, 16) < 0x20000000)
 
 
 def main(size: str, folder: str) -> None:
@@ -33,7 +30,9 @@ def main(size: str, folder: str) -> None:
     for name in ("link", "raw"):
         flash, ram = of_image(size, Path(folder) / f"{name}.elf")
         library = of_library(Path(folder) / f"{name}.map")
-        print(f"{folder}/{name}.elf: flash {flash} bytes, of these the library {library}; RAM {ram} bytes")
+        sys.stdout.write(
+            f"{name}.elf: {flash} bytes of flash, {library} of them the library; {ram} bytes of RAM with its stack\n"
+        )
 
 
 main(*sys.argv[1:])

@@ -71,12 +71,15 @@ class BridgedDevice(HostRelay):
         # A host that is one device is called as itself.
         self.name = self.what = host.name if summary.sole else f"{host.name}.{summary.name}"
         self.own_name = summary.name
-        self.summary = summary
-        """As the host told it last."""
         self.rows = _with_own_transaction(rows)
+        self.take_over(summary)
+        self.gateway_lane = FairLane(self.name, pending)
+
+    def take_over(self, summary: Summary) -> None:
+        """What its host told of it last."""
+        self.summary = summary
         self.safe_state = summary.safe_state
         self.gateway_identity = summary.identity
-        self.gateway_lane = FairLane(self.name, pending)
 
     def exposures(self) -> Mapping[str, Exposure]:
         return self.rows
@@ -425,13 +428,14 @@ class Host:
                 was, now = device.summary.identity, session.devices[name].identity
                 if was != now:
                     _log.warning("%s is another one than before: %s, and was %s", device.name, now, was)
+                device.take_over(session.devices[name])
                 self.on_back(device, f"{self.name} was away: {self._why}")
         self._reached_before = True
 
     def _take_over(self, session: Session) -> None:
         for name, summary in session.devices.items():
             if name in self.devices:
-                self.devices[name].summary = summary
+                self.devices[name].take_over(summary)
 
     def _be_away(self, why: str, since: datetime | None = None) -> None:
         with self._lock:

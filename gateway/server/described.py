@@ -74,8 +74,8 @@ def summaries(said: Any, host: str) -> dict[str, Summary]:
 
 def members(said: Any, limits: Limits) -> Mapping[str, Exposure]:
     """The exposure table in a host's `describe(name)`. Raises ProtocolError for one that can't be used."""
-    listed = (_table(said, MAX_FACTS) or {}).get("members")
-    if type(listed) not in (list, tuple) or len(listed) > MAX_MEMBERS:
+    listed: Any = (_table(said, MAX_FACTS) or {}).get("members")
+    if not isinstance(listed, list | tuple) or len(listed) > MAX_MEMBERS:
         raise ProtocolError(f"its members are no list of at most {MAX_MEMBERS}")
     rows: dict[str, Exposure] = {}
     for member in listed:

@@ -255,7 +255,10 @@ class GatewayService(ObservedService, LeasedService, Service):
     def _secure_bridged(self, device: BridgedDevice, why: str) -> None:
         """What was controlled before its host was away: the client that did so believes in a state that may be gone."""
         station = self.keeper.stations.get(device.name)
-        if station is not None and station.active:
+        if station is None:
+            return
+        station.safe_state, station.needs_lease = device.safe_state, device.summary.needs_lease
+        if station.active:
             self.keeper.safety.secure(station, why)
 
     def _keep_bridged(self, device: BridgedDevice) -> None:

@@ -25,16 +25,22 @@
 
 /* --------------------------------------------------------------------------------------------------------- the board */
 
-typedef enum {
-    BOARD_LINK, /* the reliable link, for a gateway or gateway.connect("serial://...") */
-    BOARD_RAW,  /* plain RPyC frames, for a stock peer: "serial://...?framing=raw" */
+struct board;
+
+/* How messages are carried. What is not used is no part of the image. */
+typedef struct {
+    void (*init)(struct board *self, uint32_t now);
+    void (*poll)(struct board *self);
 } board_framing;
+
+extern const board_framing board_over_link; /* the reliable link, for a gateway or gateway.connect("serial://...") */
+extern const board_framing board_over_raw;  /* plain RPyC frames, for a stock peer: "serial://...?framing=raw" */
 
 typedef struct board {
     board_rpc rpc;
+    const board_framing *framing;
     uint32_t heard_at;
     bool armed; /* something came since the outputs were made safe */
-    uint8_t framing;
     union {
         board_link link;
         board_raw raw;
@@ -42,7 +48,7 @@ typedef struct board {
 } board;
 
 /* Makes the outputs safe, and begins. `table` stays the caller's and must not change. */
-void board_init(board *self, const board_table *table, board_framing framing);
+void board_init(board *self, const board_table *table, const board_framing *framing);
 
 /* Does what is to be done now: to be called again and again, at least every 10 ms. It waits for nothing but the
  * functions of the table. */

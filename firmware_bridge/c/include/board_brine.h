@@ -21,7 +21,7 @@ typedef struct {
 
 /* Each takes one value off the front; false where it is another one, is cut short, or is none at all. */
 bool board_read_tuple(board_cursor *from, size_t *count);
-bool board_read_int(board_cursor *from, int64_t *number);
+bool board_read_int(board_cursor *from, board_int *number);
 bool board_read_text(board_cursor *from, const char **text, size_t *size);
 /* Any value but a tuple, a slice, a frozenset, a complex number, Ellipsis and NotImplemented. */
 bool board_read_value(board_cursor *from, board_value *value);
@@ -41,7 +41,7 @@ void board_put(board_sink *to, uint8_t byte);
 void board_put_raw(board_sink *to, const void *bytes, size_t size);
 void board_put_chars(board_sink *to, const char *text); /* up to its zero */
 void board_put_tuple(board_sink *to, size_t count);     /* its values are to follow */
-void board_put_int(board_sink *to, int64_t number);
+void board_put_int(board_sink *to, board_int number);
 void board_put_bool(board_sink *to, bool truth);
 void board_put_text(board_sink *to, const char *text);
 void board_put_text_head(board_sink *to, size_t size); /* so many bytes of text are to follow */
@@ -49,7 +49,7 @@ void board_put_value(board_sink *to, const board_value *value);
 
 size_t board_length(const char *text);
 
-double board_double_of(int64_t number);
+double board_double_of(board_int number);
 /* Whether one is less than the other; neither is a NaN. */
 bool board_double_less(double one, double other);
 bool board_is_nan(double number);

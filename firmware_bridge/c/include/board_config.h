@@ -18,6 +18,11 @@
 #define BOARD_MESSAGE 256
 #endif
 
+/* Bits of an int: 32 or 64. One that is longer is refused. */
+#ifndef BOARD_INT_BITS
+#define BOARD_INT_BITS 32
+#endif
+
 /* Arguments of one function. */
 #ifndef BOARD_ARGUMENTS
 #define BOARD_ARGUMENTS 4
@@ -43,12 +48,6 @@
 #define BOARD_RESEND_MS 100
 #endif
 
-/* A number that this board has not used in any session before, not 0. The default needs RAM that a reset leaves alone
- * (`.noinit`); a counter in flash or a source of randomness is better. */
-#ifndef BOARD_NONCE
-#define BOARD_NONCE() board_nonce()
-#endif
-
 #if BOARD_FRAME < 16 || BOARD_FRAME > 1024
 #error "BOARD_FRAME must be 16 to 1024"
 #endif
@@ -57,6 +56,9 @@
 #endif
 #if BOARD_MESSAGE < 128 || BOARD_MESSAGE > 32768
 #error "BOARD_MESSAGE must be 128 to 32768: a gateway's HELLO takes more than 100 bytes"
+#endif
+#if BOARD_INT_BITS != 32 && BOARD_INT_BITS != 64
+#error "BOARD_INT_BITS must be 32 or 64"
 #endif
 #if BOARD_ARGUMENTS < 1 || BOARD_ARGUMENTS > 16
 #error "BOARD_ARGUMENTS must be 1 to 16"

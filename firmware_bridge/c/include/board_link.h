@@ -76,6 +76,9 @@ size_t board_link_output(board_link *self, const uint8_t **bytes, uint32_t now);
 void board_link_wrote(board_link *self, size_t count, uint32_t now);
 
 uint32_t board_crc32(uint32_t key, const uint8_t *bytes, size_t count);
+
+/* A number that this board has not used in any session before, not 0. `board_nonce.c` has one that needs RAM which a reset
+ * leaves alone (`.noinit`); a port with a source of randomness, or a counter in flash, leaves that file out. */
 uint32_t board_nonce(void);
 
 #endif

@@ -6,12 +6,24 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "board_config.h"
+
+#if BOARD_INT_BITS == 64
+typedef int64_t board_int;
+typedef uint64_t board_uint;
+#define BOARD_INT_MAX INT64_MAX
+#else
+typedef int32_t board_int;
+typedef uint32_t board_uint;
+#define BOARD_INT_MAX INT32_MAX
+#endif
+
 /* ---------------------------------------------------------------------------------------------- values and functions */
 
 typedef enum {
     BOARD_NONE,
     BOARD_BOOL,  /* as.b */
-    BOARD_INT,   /* as.i, 64 bits; a longer number is refused */
+    BOARD_INT,   /* as.i; a number that is longer is refused */
     BOARD_FLOAT, /* as.f, IEEE 754 double; takes an int too */
     BOARD_STR,   /* as.s, size bytes of UTF-8, without a zero at the end */
     BOARD_BYTES, /* as.s, size bytes */
@@ -22,7 +34,7 @@ typedef struct board_value {
     uint16_t size;
     union {
         bool b;
-        int64_t i;
+        board_int i;
         double f;
         const char *s; /* of an argument: valid until the function returns; of a result: until the next one is called */
     } as;
@@ -39,7 +51,7 @@ typedef struct {
     bool bounded;
     union {
         struct {
-            int64_t lowest, highest;
+            board_int lowest, highest;
         } i;
         struct {
             double lowest, highest;

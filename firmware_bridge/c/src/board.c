@@ -3,20 +3,6 @@
 
 #define CHUNK 32
 
-void board_init(board *self, const board_table *table, board_framing framing)
-{
-    uint32_t now = board_port_milliseconds();
-
-    memset(self, 0, sizeof *self);
-    self->rpc.table = table;
-    self->framing = (uint8_t)framing;
-    board_port_make_safe();
-    if (framing == BOARD_LINK)
-        board_link_init(&self->by.link, now);
-    else
-        board_raw_init(&self->by.raw, now);
-}
-
 static void make_safe(board *self)
 {
     if (self->armed)
@@ -28,6 +14,24 @@ static void heard(board *self, uint32_t at)
 {
     self->heard_at = at;
     self->armed = true;
+}
+
+void board_init(board *self, const board_table *table, const board_framing *framing)
+{
+    memset(self, 0, sizeof *self);
+    self->rpc.table = table;
+    self->framing = framing;
+    board_port_make_safe();
+    framing->init(self, board_port_milliseconds());
+}
+
+void board_poll(board *self)
+{
+    self->framing->poll(self);
+#if BOARD_DEAD_MAN_MS
+    if (board_port_milliseconds() - self->heard_at >= BOARD_DEAD_MAN_MS)
+        make_safe(self);
+#endif
 }
 
 /* ------------------------------------------------------------------------------------------------------------ the link */
@@ -80,18 +84,37 @@ static void give_link(board *self, uint32_t now)
     notice_end(self);
 }
 
+static void init_link(board *self, uint32_t now)
+{
+    board_link_init(&self->by.link, now);
+}
+
+static void poll_link(board *self)
+{
+    uint8_t chunk[CHUNK];
+    size_t count;
+
+    do {
+        count = board_port_read(chunk, sizeof chunk);
+        take_link(self, chunk, count, board_port_milliseconds());
+        give_link(self, board_port_milliseconds());
+    } while (count == sizeof chunk);
+    serve_link(self); /* what waited for the answer before it */
+}
+
+const board_framing board_over_link = {init_link, poll_link};
+
 /* --------------------------------------------------------------------------------------------------------- plain frames */
 
-static void take_raw(board *self, const uint8_t *bytes, size_t count, uint32_t now)
+static void take_raw(board *self, uint8_t byte, uint32_t now)
 {
-    while (count && !self->by.raw.sending) {
-        size_t used = board_raw_receive(&self->by.raw, bytes, count, now);
-        bytes += used;
-        count -= used;
-        if (self->by.raw.whole) {
-            heard(self, now);
-            board_raw_done(&self->by.raw, board_rpc_serve(&self->rpc, self->by.raw.inbox, self->by.raw.size));
-        }
+    board_raw *raw = &self->by.raw;
+
+    board_raw_receive(raw, &byte, 1, now);
+    if (raw->whole) {
+        size_t size = raw->size < BOARD_MESSAGE ? raw->size : BOARD_MESSAGE;
+        heard(self, now);
+        board_raw_done(raw, board_rpc_serve(&self->rpc, raw->inbox, size));
     }
 }
 
@@ -108,26 +131,19 @@ static void give_raw(board *self)
     }
 }
 
-/* ------------------------------------------------------------------------------------------------------------- the loop */
-
-void board_poll(board *self)
+static void init_raw(board *self, uint32_t now)
 {
-    uint8_t chunk[CHUNK];
-    size_t count;
-
-    if (self->framing == BOARD_LINK) {
-        do {
-            count = board_port_read(chunk, sizeof chunk);
-            take_link(self, chunk, count, board_port_milliseconds());
-            give_link(self, board_port_milliseconds());
-        } while (count == sizeof chunk);
-        serve_link(self); /* what waited for the answer before it */
-    } else {
-        /* One byte at a time: what comes behind a request stays in the port until that is answered. */
-        while (!self->by.raw.sending && (count = board_port_read(chunk, 1)))
-            take_raw(self, chunk, count, board_port_milliseconds());
-        give_raw(self);
-    }
-    if (BOARD_DEAD_MAN_MS && self->armed && board_port_milliseconds() - self->heard_at >= BOARD_DEAD_MAN_MS)
-        make_safe(self);
+    board_raw_init(&self->by.raw, now);
 }
+
+static void poll_raw(board *self)
+{
+    uint8_t byte;
+
+    /* One at a time: what comes behind a request stays in the port until that is answered. */
+    while (!self->by.raw.sending && board_port_read(&byte, 1))
+        take_raw(self, byte, board_port_milliseconds());
+    give_raw(self);
+}
+
+const board_framing board_over_raw = {init_raw, poll_raw};

@@ -29,7 +29,7 @@ enum {
     IMMEDIATE_ZERO = 0x50,
 };
 
-#define MOST_DIGITS 20 /* of 64 bits and a sign */
+#define MOST_DIGITS 20 /* of 64 bits, with a sign */
 
 /* ------------------------------------------------------------------------------------------------------------ reading */
 
@@ -95,12 +95,12 @@ static bool read_bytes(board_cursor *from, uint8_t tag, const uint8_t **bytes, s
 }
 
 /* An int of digits, as Python's str() writes it. */
-static bool read_digits(board_cursor *from, bool is_long, int64_t *number)
+static bool read_digits(board_cursor *from, bool is_long, board_int *number)
 {
     const uint8_t *digits;
     size_t size;
     bool negative;
-    uint64_t sum = 0;
+    board_uint sum = 0, most = BOARD_INT_MAX;
 
     if (!read_length(from, is_long, &size) || !size || size > left(from))
         return false;
@@ -111,21 +111,20 @@ static bool read_digits(board_cursor *from, bool is_long, int64_t *number)
         digits++;
         size--;
     }
-    if (!size || size > MOST_DIGITS - 1 || (digits[0] == '0' && (size > 1 || negative)))
+    if (!size || (digits[0] == '0' && (size > 1 || negative)))
         return false;
+    most += negative;
     while (size--) {
         uint8_t digit = (uint8_t)(*digits++ - '0');
-        if (digit > 9)
+        if (digit > 9 || sum > BOARD_INT_MAX / 10 || sum * 10 > most - digit)
             return false;
         sum = sum * 10 + digit;
     }
-    if (sum > (uint64_t)INT64_MAX + negative)
-        return false;
-    *number = (int64_t)(negative ? 0 - sum : sum);
+    *number = (board_int)(negative ? 0 - sum : sum);
     return true;
 }
 
-static bool read_int(board_cursor *from, uint8_t tag, int64_t *number)
+static bool read_int(board_cursor *from, uint8_t tag, board_int *number)
 {
     if (tag >= IMMEDIATE_FIRST && tag <= IMMEDIATE_LAST) {
         *number = tag - IMMEDIATE_ZERO;
@@ -134,38 +133,11 @@ static bool read_int(board_cursor *from, uint8_t tag, int64_t *number)
     return (tag == INT_SHORT || tag == INT_LONG) && read_digits(from, tag == INT_LONG, number);
 }
 
-bool board_read_int(board_cursor *from, int64_t *number)
+bool board_read_int(board_cursor *from, board_int *number)
 {
     uint8_t tag;
 
     return read_tag(from, &tag) && read_int(from, tag, number);
-}
-
-static bool is_utf8(const uint8_t *text, size_t size)
-{
-    const uint8_t *end = text + size;
-
-    while (text < end) {
-        uint8_t first = *text++;
-        uint32_t code;
-        int more;
-        if (first < 0x80)
-            continue;
-        if (first < 0xc2 || first > 0xf4)
-            return false;
-        more = first < 0xe0 ? 1 : first < 0xf0 ? 2 : 3;
-        if (end - text < more)
-            return false;
-        code = first & (0x3fu >> more);
-        for (int place = 0; place < more; place++) {
-            if ((*text & 0xc0) != 0x80)
-                return false;
-            code = code << 6 | (*text++ & 0x3fu);
-        }
-        if ((more == 2 && (code < 0x800 || code >> 11 == 0x1b)) || (more == 3 && (code < 0x10000 || code > 0x10ffff)))
-            return false;
-    }
-    return true;
 }
 
 static bool read_text(board_cursor *from, const char **text, size_t *size)
@@ -173,7 +145,7 @@ static bool read_text(board_cursor *from, const char **text, size_t *size)
     uint8_t tag;
     const uint8_t *bytes;
 
-    if (!read_tag(from, &tag) || !read_bytes(from, tag, &bytes, size) || !is_utf8(bytes, *size))
+    if (!read_tag(from, &tag) || !read_bytes(from, tag, &bytes, size))
         return false;
     *text = (const char *)bytes;
     return true;
@@ -239,7 +211,7 @@ bool board_read_any(board_cursor *from, board_cursor *what)
         uint8_t tag;
         const uint8_t *bytes;
         size_t size;
-        int64_t number;
+        board_int number;
 
         if (board_read_tuple(from, &size)) {
             values += size;
@@ -319,6 +291,7 @@ void board_put_tuple(board_sink *to, size_t count)
     }
 }
 
+#if BOARD_INT_BITS == 64
 /* Divides by ten in steps of 16 bits, which needs no division of 64 bits; the remainder. */
 static uint8_t divide_by_10(uint64_t *number)
 {
@@ -333,12 +306,21 @@ static uint8_t divide_by_10(uint64_t *number)
     *number = quotient;
     return (uint8_t)rest;
 }
+#else
+static uint8_t divide_by_10(uint32_t *number)
+{
+    uint8_t rest = (uint8_t)(*number % 10);
 
-void board_put_int(board_sink *to, int64_t number)
+    *number /= 10;
+    return rest;
+}
+#endif
+
+void board_put_int(board_sink *to, board_int number)
 {
     uint8_t digits[MOST_DIGITS];
     uint8_t first = MOST_DIGITS;
-    uint64_t rest = number < 0 ? 0 - (uint64_t)number : (uint64_t)number;
+    board_uint rest = number < 0 ? 0 - (board_uint)number : (board_uint)number;
 
     if (number >= IMMEDIATE_FIRST - IMMEDIATE_ZERO && number <= IMMEDIATE_LAST - IMMEDIATE_ZERO) {
         board_put(to, (uint8_t)(number + IMMEDIATE_ZERO));
@@ -423,28 +405,25 @@ void board_put_value(board_sink *to, const board_value *value)
 
 /* ------------------------------------------------------------------------- doubles, without the compiler's own routines */
 
-double board_double_of(int64_t number)
+double board_double_of(board_int number)
 {
-    uint64_t bits = 0, magnitude = number < 0 ? 0 - (uint64_t)number : (uint64_t)number;
-    uint32_t exponent = 1023 + 63;
-    double made;
+    board_uint bits = number < 0 ? 0 - (board_uint)number : (board_uint)number;
+    uint32_t exponent = 1023 + BOARD_INT_BITS - 1;
+    uint64_t made = 0;
+    double as_double;
 
-    if (magnitude) {
-        uint64_t lost;
-        while (!(magnitude >> 63)) {
-            magnitude <<= 1;
+    if (bits) {
+        while (!(bits >> (BOARD_INT_BITS - 1))) {
+            bits <<= 1;
             exponent--;
         }
-        bits = magnitude >> 11;
-        lost = magnitude & 0x7ff;
-        if (lost > 0x400 || (lost == 0x400 && (bits & 1)))
-            bits++; /* to the nearest, to even; it may carry into the exponent, and then that is right */
-        bits += (uint64_t)(exponent - 1) << 52;
+        /* Without its first bit, which is understood; what has no place is cut off. */
+        made = (uint64_t)(board_uint)(bits << 1) << (64 - BOARD_INT_BITS) >> 12 | (uint64_t)exponent << 52;
         if (number < 0)
-            bits |= (uint64_t)1 << 63;
+            made |= (uint64_t)1 << 63;
     }
-    memcpy(&made, &bits, sizeof made);
-    return made;
+    memcpy(&as_double, &made, sizeof made);
+    return as_double;
 }
 
 /* A number that grows with the double. */

@@ -65,23 +65,13 @@ static uint32_t key_of(uint32_t session, uint32_t seq, uint32_t ack)
     return board_crc32(session, upper, sizeof upper);
 }
 
-uint32_t board_nonce(void)
-{
-    /* What the RAM held at power-up is as good a beginning as any; after a reset it goes on from there. */
-    static uint32_t state[3] __attribute__((section(".noinit")));
-    state[0]++;
-    state[1] ^= board_port_milliseconds();
-    state[2] = board_crc32(state[2], (const uint8_t *)state, sizeof state);
-    return state[2] ? state[2] : 1;
-}
-
 /* ----------------------------------------------------------------------------------------------------------- sessions */
 
 /* Forget the session, and ask for another one. */
 static void begin(board_link *self, uint32_t now)
 {
     self->over = self->over || self->open;
-    self->mine = BOARD_NONCE();
+    self->mine = board_nonce();
     self->theirs = 0;
     self->open = false;
     self->hello_due = true;

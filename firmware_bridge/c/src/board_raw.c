@@ -3,6 +3,7 @@
 /* length, 4 bytes | compressed, 1 byte | data | end, 1 byte */
 #define HEAD 5
 #define END 0x0a
+#define LONGEST 0x10000 /* that anybody sends a board */
 #define QUIET_MS 100 /* what comes after so long is a new frame: whatever came before was none */
 
 void board_raw_init(board_raw *self, uint32_t now)
@@ -22,9 +23,10 @@ static void take(board_raw *self, uint8_t byte)
     if (place < 4) {
         self->size = self->size << 8 | byte;
     } else if (place == 4) {
-        self->skips = byte || self->size > BOARD_MESSAGE; /* compressed, or longer than this board takes */
+        self->skips = byte || self->size > LONGEST; /* compressed, or noise */
     } else if (place < HEAD + self->size) {
-        self->inbox[place - HEAD] = byte;
+        if (place - HEAD < BOARD_MESSAGE) /* what is longer is cut off, and refused for it */
+            self->inbox[place - HEAD] = byte;
     } else {
         self->taken = 0;
         self->whole = byte == END && self->size;

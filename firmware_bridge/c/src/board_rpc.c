@@ -432,7 +432,7 @@ typedef struct {
 static bool read_box(board_cursor *from, uint8_t *label, board_cursor *value)
 {
     size_t count;
-    int64_t number;
+    board_int number;
 
     if (!board_read_tuple(from, &count) || count != 2 || !board_read_int(from, &number) || number < BY_VALUE ||
         number > LAST_LABEL)
@@ -457,7 +457,7 @@ static uint16_t number_in(board_cursor from, const board_rpc *self)
 {
     board_cursor ignored, tuple = from;
     size_t count;
-    int64_t number;
+    board_int number;
 
     if (board_read_tuple(&tuple, &count)) { /* (name, number of the class, number) */
         if (count != 3 || !board_read_any(&tuple, &ignored) || !board_read_any(&tuple, &ignored))
@@ -689,7 +689,7 @@ static void compare(board_rpc *self, uint16_t object, items *from)
         deny(self, "call");
 }
 
-static void about(board_rpc *self, int64_t handler, uint16_t object, items *from)
+static void about(board_rpc *self, board_int handler, uint16_t object, items *from)
 {
     uint16_t member = 0;
 
@@ -731,7 +731,7 @@ static void about(board_rpc *self, int64_t handler, uint16_t object, items *from
     }
 }
 
-static void handle(board_rpc *self, int64_t handler, items *from)
+static void handle(board_rpc *self, board_int handler, items *from)
 {
     uint16_t object;
 
@@ -756,7 +756,7 @@ bool board_rpc_serve(board_rpc *self, const uint8_t *message, size_t size)
     board_cursor from = {message, message + size};
     board_answer *answer = &self->answer;
     size_t count;
-    int64_t handler;
+    board_int handler;
     uint8_t label;
     items arguments;
 
@@ -767,7 +767,7 @@ bool board_rpc_serve(board_rpc *self, const uint8_t *message, size_t size)
     if (!board_read_tuple(&from, &count) || count != 2 || !board_read_int(&from, &handler) ||
         !read_box(&from, &label, &arguments.rest) || from.at != from.end || label > AS_TUPLE ||
         !board_read_tuple(&arguments.rest, &arguments.count)) {
-        fail(self, "Bthis is no request");
+        fail(self, "Bthis is no request, or too long a one");
         return true;
     }
     arguments.boxed = label == AS_TUPLE;

@@ -6,13 +6,16 @@
 #include "chip.h"
 
 #ifndef FRAMING
-#define FRAMING BOARD_LINK
+#define FRAMING board_over_link
 #endif
-#define VERSION "1.0.0"
+#ifndef FIRMWARE
+#define FIRMWARE 1.0.0
+#endif
+#define TEXT_OF(word) #word
+#define TEXT(word) TEXT_OF(word)
 
 static board the_board;
-static uint32_t counted;
-static double duties[4];
+static board_int counted;
 
 /* ----------------------------------------------------------------------------------------------------------- functions */
 
@@ -48,19 +51,11 @@ static const char *get_pins(const board_value *arguments, board_value *result)
 
 static const char *set_pwm(const board_value *arguments, board_value *result)
 {
-    uint8_t channel = (uint8_t)arguments[0].as.i;
+    uint16_t duty = thousandths(arguments[1].as.f);
 
     (void)result;
-    duties[channel] = arguments[1].as.f;
-    chip_set_duty(channel, thousandths(arguments[1].as.f));
-    chip_tell("pwm", thousandths(arguments[1].as.f));
-    return 0;
-}
-
-static const char *get_pwm(const board_value *arguments, board_value *result)
-{
-    result->type = BOARD_FLOAT;
-    result->as.f = duties[arguments->as.i];
+    chip_set_duty((uint8_t)arguments[0].as.i, duty);
+    chip_tell("pwm", duty);
     return 0;
 }
 
@@ -68,7 +63,7 @@ static const char *get_ramp(const board_value *arguments, board_value *result)
 {
     (void)arguments;
     result->type = BOARD_FLOAT;
-    result->as.f = board_double_of(chip_milliseconds() % 3300);
+    result->as.f = board_double_of((board_int)(chip_milliseconds() % 3300));
     return 0;
 }
 
@@ -109,7 +104,7 @@ static const char *get_overruns(const board_value *arguments, board_value *resul
 {
     (void)arguments;
     result->type = BOARD_INT;
-    result->as.i = chip_overruns;
+    result->as.i = (board_int)chip_overruns;
     return 0;
 }
 
@@ -135,31 +130,29 @@ static const char *fault(const board_value *arguments, board_value *result)
 /* --------------------------------------------------------------------------------------------------------------- table */
 
 static const board_argument levels[] = {BOARD_ARG_INT("levels", 0, 255)};
-static const board_argument channel[] = {BOARD_ARG_INT("channel", 0, 3)};
-static const board_argument duty[] = {BOARD_ARG_INT("channel", 0, 3), BOARD_ARG_FLOAT("duty", 0.0, 1.0)};
+static const board_argument channel_and_duty[] = {BOARD_ARG_INT("channel", 0, 3), BOARD_ARG_FLOAT("duty", 0.0, 1.0)};
 static const board_argument sum[] = {BOARD_ARG_INT("a", -1000000000, 1000000000), BOARD_ARG_INT("b", -1000000000, 1000000000)};
 static const board_argument milliseconds[] = {BOARD_ARG_INT("ms", 0, 10000)};
 static const board_argument kind[] = {BOARD_ARG("kind", BOARD_STR)};
 
 static const board_member members[] = {
-    BOARD_METHOD("set_pins", set_pins, levels, 1, BOARD_NONE, "", BOARD_CONTROL, "Set the eight pins of port B."),
-    BOARD_PROPERTY("pins", get_pins, BOARD_INT, "", "The levels of port B, a bit for each pin."),
-    BOARD_METHOD("set_pwm", set_pwm, duty, 2, BOARD_NONE, "", BOARD_CONTROL, "Set the duty cycle of an output."),
-    BOARD_METHOD("pwm", get_pwm, channel, 1, BOARD_FLOAT, "", BOARD_READ, "The duty cycle of an output."),
-    BOARD_PROPERTY("ramp", get_ramp, BOARD_FLOAT, "mV", "A voltage that rises to 3.3 V and begins anew."),
-    BOARD_METHOD("count", count, 0, 0, BOARD_INT, "", BOARD_CONTROL, "One more; the sum since the start."),
-    BOARD_PROPERTY("counted", get_counted, BOARD_INT, "", "How often count was called since the start."),
+    BOARD_METHOD("set_pins", set_pins, levels, 1, BOARD_NONE, "", BOARD_CONTROL, "Set the pins of port B."),
+    BOARD_PROPERTY("pins", get_pins, BOARD_INT, "", "The levels of port B."),
+    BOARD_METHOD("set_pwm", set_pwm, channel_and_duty, 2, BOARD_NONE, "", BOARD_CONTROL, "Set a duty cycle."),
+    BOARD_PROPERTY("ramp", get_ramp, BOARD_FLOAT, "mV", "A voltage that rises again and again."),
+    BOARD_METHOD("count", count, 0, 0, BOARD_INT, "", BOARD_CONTROL, "One more; how many so far."),
+    BOARD_PROPERTY("counted", get_counted, BOARD_INT, "", "How often count ran since the start."),
     BOARD_METHOD("add", add, sum, 2, BOARD_INT, "", BOARD_READ, "The sum of two numbers."),
     BOARD_METHOD("busy", busy, milliseconds, 1, BOARD_NONE, "", BOARD_CONTROL, "Do nothing for so long."),
-    BOARD_PROPERTY("overruns", get_overruns, BOARD_INT, "", "Bytes that came while nobody took them."),
+    BOARD_PROPERTY("overruns", get_overruns, BOARD_INT, "", "Bytes that came too fast."),
     BOARD_METHOD("fault", fault, kind, 1, BOARD_NONE, "", BOARD_CONTROL, "Fail: hang, reset or overrun."),
 };
 
 static const board_table table = {
     .name = "board",
     .driver = "ExampleBoard",
-    .doc = "Pins, duty cycles and a ramp, on QEMU's lm3s6965evb.",
-    .identity = "firmware " VERSION ", lm3s6965evb",
+    .doc = "Pins, duty cycles and a ramp.",
+    .identity = "firmware " TEXT(FIRMWARE) ", lm3s6965evb",
     .safe_state = "all pins low, all duty cycles 0",
     .members = members,
     .count = sizeof members / sizeof *members,
@@ -185,17 +178,15 @@ uint32_t board_port_milliseconds(void)
 void board_port_make_safe(void)
 {
     chip_set_pins(0);
-    for (uint8_t each = 0; each < 4; each++) {
-        duties[each] = 0;
+    for (uint8_t each = 0; each < 4; each++)
         chip_set_duty(each, 0);
-    }
     chip_tell("safe", chip_pins());
 }
 
 int main(void)
 {
     chip_init();
-    board_init(&the_board, &table, FRAMING);
+    board_init(&the_board, &table, &FRAMING);
     for (;;) {
         board_poll(&the_board);
         chip_idle();
