@@ -7,7 +7,8 @@ PACKAGES := gateway devices firmware_bridge hil
 # -qq: pip speaks only when it fails. No root warning, no upgrade advice.
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip install -qq --no-input
 
-.PHONY: help demo test check bench bench-calls bench-line bench-observers bench-service bench-supervised docs wheelhouse clean
+.PHONY: help demo test check bench bench-calls bench-line bench-observers bench-service bench-supervised bench-firmware
+.PHONY: firmware firmware-fuzz docs wheelhouse clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +17,7 @@ help:
 	@echo "make check   style, types and import contracts"
 	@echo "make bench   measure: bench-calls and bench-line against stock rpyc, bench-observers how late readings are,"
 	@echo "             bench-service and bench-supervised how soon devices are safe"
+	@echo "make firmware     build the example for a Cortex-M, and print its sizes (bench-firmware: what it reaches in QEMU)"
 	@echo "make docs    build the documentation into site/ and check its links"
 	@echo "make wheelhouse   download what an installation without a network needs, into build/wheelhouse/"
 	@echo "make clean   remove everything the other targets made, .venv too"
@@ -49,6 +51,18 @@ bench-service: $(VENV)/.installed-dev
 
 bench-supervised: $(VENV)/.installed-dev
 	@$(BIN)/python tests/bench/supervised.py $(ARGS)
+
+bench-firmware: $(VENV)/.installed-dev
+	@PYTHONPATH=. $(BIN)/python tests/bench/firmware.py $(ARGS)
+
+firmware:
+	@command -v arm-none-eabi-gcc >/dev/null || { echo "error: there is no arm-none-eabi-gcc; install gcc-arm-none-eabi" >&2; exit 1; }
+	@$(MAKE) --no-print-directory -C firmware_bridge/c OUT=$(CURDIR)/build/firmware
+
+FUZZ_RUNS := 1000000
+firmware-fuzz:
+	@command -v clang >/dev/null || { echo "error: there is no clang; install clang and libclang-rt-dev" >&2; exit 1; }
+	@$(MAKE) --no-print-directory -C firmware_bridge/c OUT=$(CURDIR)/build/firmware RUNS=$(FUZZ_RUNS) fuzz
 
 docs: $(VENV)/.installed-docs
 	@$(BIN)/mkdocs build --strict

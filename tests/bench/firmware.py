@@ -1,12 +1,10 @@
 """What a board in QEMU reaches: `python tests/bench/firmware.py [--row NAME] [--calls N] [--json]`.
 
-| row | what happens | anchor |
-|---|---|---|
-| `lan-call` | a LAN client's call through the gateway to the Cortex-M and back, on an unpaced UART | the same to the board itself |
-| `paced-calls` | calls of two small arguments, one after the other, over a line of 115200 baud | what their bytes need |
-| `reset` | the board is reset under a call: the error at the LAN client, and the first good call | |
-| `dead-man` | the host is stopped: when the outputs are safe | the configured time |
-| `damaged` | calls of a counter over a line that flips one bit in a thousand bytes | the board's own count |
+lan-call      a LAN client's call through the gateway to the Cortex-M and back, its UART unpaced; and without gateway
+paced-calls   calls of two small arguments, one after the other, at 115200 baud; beside it what their bytes allow
+reset         the board is reset under a call: the error at the LAN client, and the first good call
+dead-man      the host is stopped: when the outputs are safe
+damaged       calls of a counter over a line that flips a bit in one of a thousand bytes; and the board's own count
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def test_the_conversation(harness: Harness) -> None:
     assert answer(harness, by_value(PING, ("x", 1.5, (None, b"")))) == (2, (1, ("x", 1.5, (None, b""))))
     assert answer(harness, by_value(GETROOT)) == (2, (4, ("board.Root", 1, 1)))
     kind, (label, (version, features, methods)) = answer(harness, by_value(HELLO, 1, ("copies", "short-references")))
-    assert (kind, label, version, features) == (2, 1, 1, ("short-references",))
+    assert (kind, label, version, features) == (2, 1, 1, ("device-profile", "short-references"))
     assert [name for name, _ in methods] == ["describe", "device", "get_service_name", "test_safe"]
     assert harness.ask("rpc", by_value(2)) == "-"  # CLOSE
     assert answer(harness, request(DEL, DEVICE, (1, 3))) == (2, (1, None))

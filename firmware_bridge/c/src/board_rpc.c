@@ -357,7 +357,8 @@ static void put_answer(board_sink *to, const board_rpc *self)
     case IS_GREETING:
         board_put_tuple(to, 3);
         board_put_int(to, 1);
-        board_put_tuple(to, 1);
+        board_put_tuple(to, 2);
+        board_put_text(to, "device-profile"); /* INSPECT lists just what can be called */
         board_put_text(to, "short-references");
         /* and the methods of the root */
         /* fallthrough */

@@ -143,15 +143,15 @@ static const board_member members[] = {
     BOARD_METHOD("count", count, 0, 0, BOARD_INT, "", BOARD_CONTROL, "One more; how many so far."),
     BOARD_PROPERTY("counted", get_counted, BOARD_INT, "", "How often count ran since the start."),
     BOARD_METHOD("add", add, sum, 2, BOARD_INT, "", BOARD_READ, "The sum of two numbers."),
-    BOARD_METHOD("busy", busy, milliseconds, 1, BOARD_NONE, "", BOARD_CONTROL, "Do nothing for so long."),
+    BOARD_METHOD("busy", busy, milliseconds, 1, BOARD_NONE, "", BOARD_CONTROL, "Wait."),
     BOARD_PROPERTY("overruns", get_overruns, BOARD_INT, "", "Bytes that came too fast."),
-    BOARD_METHOD("fault", fault, kind, 1, BOARD_NONE, "", BOARD_CONTROL, "Fail: hang, reset or overrun."),
+    BOARD_METHOD("fault", fault, kind, 1, BOARD_NONE, "", BOARD_CONTROL, "hang, reset or overrun."),
 };
 
 static const board_table table = {
     .name = "board",
     .driver = "ExampleBoard",
-    .doc = "Pins, duty cycles and a ramp.",
+    .doc = "Pins and a ramp.",
     .identity = "firmware " TEXT(FIRMWARE) ", lm3s6965evb",
     .safe_state = "all pins low, all duty cycles 0",
     .members = members,
