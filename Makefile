@@ -26,7 +26,7 @@ demo: $(VENV)/.installed
 	@$(BIN)/python -m gateway demo --client
 
 test: $(VENV)/.installed-dev
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses=auto --dist=worksteal $(ARGS)
 
 check: $(VENV)/.installed-dev
 	@$(BIN)/ruff check --quiet

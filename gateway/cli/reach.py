@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -13,8 +13,10 @@ import gateway
 from gateway.cli.screen import Screen
 from gateway.client import GATEWAY_VARIABLE, connect_to
 from gateway.config import nearest
-from gateway.discovery import FoundGateway, Survey, survey
 from gateway.errors import AccessDenied, Ambiguous, LinkDown, NotFound
+
+if TYPE_CHECKING:
+    from gateway.discovery import FoundGateway, Survey
 
 BROWSE_S: Final = 2.0
 CONNECT_S: Final = 10.0
@@ -117,6 +119,8 @@ def reached(screen: Screen, where: str | None, timeout_s: float) -> Iterator[Rea
 
 def only_gateway(screen: Screen) -> FoundGateway:
     """The one gateway that discovery finds. Raises NotFound, Ambiguous."""
+    from gateway.discovery import survey  # who names a URL does without the time this takes
+
     with screen.busy("looking for gateways"):
         seen = survey(BROWSE_S)
     if len(seen.gateways) == 1:

@@ -14,6 +14,8 @@ from time import monotonic
 
 import pytest
 
+from tests.leftovers import descriptors
+
 
 def wait_until(condition: Callable[[], bool], what: str, timeout: float = 5.0) -> None:
     """Poll until `condition` holds; fail naming `what` otherwise."""
@@ -91,20 +93,12 @@ def line(tmp_path: Path) -> Iterator[PtyLine]:
     line.unplug()
 
 
-def _descriptors() -> set[str]:
-    found = set()
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):
-            found.add(f"{name} -> {os.readlink(f'/proc/self/fd/{name}')}")
-    return {entry for entry in found if "/proc/" not in entry}
-
-
 @pytest.fixture(autouse=True)
 def nothing_leaks() -> Iterator[None]:
-    descriptors, threads = _descriptors(), threading.active_count()
+    before, threads = descriptors(), threading.active_count()
     yield
     wait_until(lambda: threading.active_count() <= threads, "threads that a test started are gone")
-    if _descriptors() - descriptors:
+    if descriptors() - before:
         gc.collect()  # a test's own sockets may only be garbage
     # Threads of an earlier test may have ended instead of this one's: so these may need a moment more.
-    wait_until(lambda: not _descriptors() - descriptors, "descriptors that a test opened are closed")
+    wait_until(lambda: not descriptors() - before, "descriptors that a test opened are closed")

@@ -222,7 +222,7 @@ def test_closing_ends_the_thread_at_once_and_frees_the_port(far_end: SimulatedLi
         console.open()
         console.open()
         assert len([thread for thread in threading.enumerate() if thread.name == "console-con1"]) == 1
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert len(os.listdir("/proc/self/fd")) <= descriptors
 
 
 def test_what_came_is_still_there_after_closing_and_opening(far_end: SimulatedLine, console: SerialConsole) -> None:

@@ -14,6 +14,7 @@ from devices.line import LineOptions, SerialLine
 from devices.simulators.instrument import Unplugged
 from devices.simulators.line import SimulatedLine, Simulator
 from gateway.errors import CallTimeout, ConfigError, DeviceError, DeviceUnavailable
+from tests.leftovers import Before
 
 
 @pytest.fixture
@@ -250,14 +251,14 @@ def test_a_read_that_waits_ends_when_the_port_is_unplugged() -> None:
 
 
 def test_no_descriptor_is_left_behind(far_end: SimulatedLine, tmp_path: Path) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = Before()
     line = SerialLine(LineOptions(port=far_end.path))
     for _ in range(3):
         line.open()
         line.close()
         with pytest.raises(DeviceUnavailable):
             SerialLine(LineOptions(port=str(tmp_path / "none"))).open()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert before.added() == []
 
 
 def test_the_time_on_the_wire_follows_from_the_baud_rate() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import signal
 import threading
@@ -17,6 +16,7 @@ import pytest
 from gateway.discovery import Advertisement, Advertiser, FoundGateway, browse, browser, resolve, survey
 from gateway.discovery import advertiser as advertiser_module
 from gateway.errors import ConfigError, NotFound
+from tests.leftovers import Before
 
 pytestmark = pytest.mark.multicast
 
@@ -43,10 +43,6 @@ def facts(name: str, **more: Any) -> Advertisement:
 
 def txt(*items: bytes) -> str:
     return b"".join(bytes([len(item)]) + item for item in items).hex()
-
-
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
 
 
 GOOD = (b"id=feed", b"version=1", b"devices=2", b"tls=1")
@@ -209,7 +205,7 @@ def test_packets_that_are_no_answers_do_no_harm(peer: Peers, a_name: str) -> Non
 
 def test_nothing_of_an_advertiser_or_a_browser_is_left_behind(a_name: str) -> None:
     browse(0.2, LOOPBACK, static={})  # what is made once and kept is made now
-    threads, files = threading.active_count(), descriptors()
+    before = Before()
     with Advertiser(facts(a_name), [*NOWHERE, *LOOPBACK]) as advertiser:
         assert advertiser.wait(PATIENCE_S)
         assert advertiser.status == f"advertised as '{a_name}' on 127.0.0.1, port 18871; not on {NO_SUCH_ADDRESS}"
@@ -226,7 +222,7 @@ def test_nothing_of_an_advertiser_or_a_browser_is_left_behind(a_name: str) -> No
         started.close()
         assert time.monotonic() - began < 2.0, "closing waits for the announcement"
     Advertiser(facts(a_name), LOOPBACK).close()
-    assert (threading.active_count(), descriptors()) == (threads, files)
+    assert before.added() == []
 
 
 def test_an_interface_that_is_not_there_is_said_and_not_raised(a_name: str) -> None:
@@ -277,7 +273,7 @@ def test_the_number_of_gateways_kept_is_bounded(
 
 def test_an_interrupted_browse_leaves_nothing_behind() -> None:
     browse(0.1, LOOPBACK, static={})
-    threads, files = threading.active_count(), descriptors()
+    before = Before()
     main = threading.get_ident()
 
     sent = threading.Event()
@@ -290,7 +286,7 @@ def test_an_interrupted_browse_leaves_nothing_behind() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         browse(PATIENCE_S, LOOPBACK, until=enough, static={})
-    assert (threading.active_count(), descriptors()) == (threads, files)
+    assert before.added() == []
 
 
 def test_what_until_raises_comes_out_of_browse() -> None:

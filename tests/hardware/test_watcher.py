@@ -14,6 +14,7 @@ import pytest
 from gateway.hardware import Hardware, Sight, Watcher, find_hardware
 from gateway.hardware.watcher import KernelEvents, compare
 from tests.hardware.machine import Machine
+from tests.leftovers import Before
 
 PATIENCE_S = 20.0
 A = Hardware(port="/dev/ttyUSB0", vid_pid="0403:6001", incarnation=(1,))
@@ -93,14 +94,14 @@ def test_a_look_that_fails_does_not_end_the_watch(machine: Machine, caplog: pyte
 
 
 def test_stopping_leaves_no_descriptor_and_may_be_repeated(machine: Machine) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = Before()
     watcher = Watcher(lambda: find_hardware(machine.root), lambda _: None)
     watcher.stop()
     with watching(machine) as (started, _):
         pass
     started.stop()
     started.kick()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert before.added() == []
 
 
 # -- the kernel's own events ------------------------------------------------------------------------------------------

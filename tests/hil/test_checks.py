@@ -269,7 +269,7 @@ class OpenedOnce(Heater):
 
 def check_heater(kind: type[Heater]) -> None:
     with SimulatedInstrument(SimulatedHeater()) as line:
-        device = kind("oven", ScpiOptions(port=line.port, timeout_s=0.2))
+        device = kind("oven", ScpiOptions(port=line.port, timeout_s=0.5))
         try:
             check_device(
                 device,

@@ -19,6 +19,7 @@ from hil.faults import Bytes, Delay, Drop, End, FaultPlan, Flip, HangUp, Insert,
 from hil.lane import PACKET
 from hil.pty_wire import PtyWire
 from hil.quirks import Quirk
+from tests.leftovers import Before
 
 A, B = End.A, End.B
 NOISE = random.Random(1).randbytes(100_000)
@@ -381,13 +382,13 @@ def test_what_a_pty_can_not_do_is_declared(make_wire: Make, open_port: Open) -> 
 
 
 def test_closing_frees_everything_and_is_final(make_wire: Make) -> None:
-    before = (threading.active_count(), len(os.listdir("/proc/self/fd")))
+    before = Before()
     wire = PtyWire()
     folder = Path(wire.port(A)).parent
     wire.close()
     wire.close()
     assert not folder.exists()
-    assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == before
+    assert before.added() == []
     with pytest.raises(RuntimeError, match="closed"):
         wire.unplug()
 

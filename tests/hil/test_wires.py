@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import socket
 import threading
@@ -20,6 +19,7 @@ from hil.instrument import SimulatedInstrument
 from hil.pty_wire import PtyWire
 from hil.quirks import Quirk
 from hil.wires import KINDS, RealWire, Rfc2217Wire, SocketWire
+from tests.leftovers import Before
 
 A, B = End.A, End.B
 pytestmark = pytest.mark.filterwarnings("ignore:set(Daemon|Name):DeprecationWarning")  # pyserial's rfc2217
@@ -129,11 +129,11 @@ def test_the_gateway_understands_the_url_of_a_wire(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_closing_a_wire_frees_everything(kind: str) -> None:
-    before = (threading.active_count(), len(os.listdir("/proc/self/fd")))
+    before = Before()
     wire = KINDS[kind]()
     wire.close()
     wire.close()
-    assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == before
+    assert before.added() == []
 
 
 # ---------------------------------------------------------------------------------------------------------- real ports

@@ -194,6 +194,7 @@ class Bench:
 
     def stop_host(self) -> None:
         """As if its process had ended: nobody says goodbye."""
+        self.host._closed = True  # whose line is cut first would come back, while others are still to be cut
         self.cut()
         self.host.close()
 

@@ -140,7 +140,11 @@ def serve_fake(bench: Bench, host: Service) -> Any:
     return bench.client().root
 
 
-@pytest.mark.parametrize("said", [[], 5, {"a b": SUMMARY}, {"names": SUMMARY}, {5: 6}, Meter()], ids=repr)
+@pytest.mark.parametrize(
+    "said",
+    [[], 5, {"a b": SUMMARY}, {"names": SUMMARY}, {5: 6}, Meter()],
+    ids=["list", "number", "no name", "name of the root's", "no text", "object"],
+)
 def test_a_host_that_describes_nothing_of_use_has_no_devices_and_the_others_are_served(bench: Bench, said: Any) -> None:
     root = serve_fake(bench, FakeHost(said))
     bench.bridge.wait_up(1)

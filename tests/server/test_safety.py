@@ -16,7 +16,7 @@ from devices.power_supply import PowerSupplyOptions, ScpiPowerSupply
 from devices.simulators.line import Simulator
 from devices.simulators.power_supply import SimulatedPowerSupply
 from gateway.config.common import DeviceCommon
-from gateway.errors import DeviceUnavailable, EmergencyStop, GatewayError, OutcomeUnknown, OutOfRange
+from gateway.errors import DeviceUnavailable, EmergencyStop, GatewayError, LinkDown, OutcomeUnknown, OutOfRange
 from gateway.limits import Limits
 from gateway.server.bridge import Host
 from gateway.server.reception import Reception
@@ -387,8 +387,12 @@ def test_the_stop_overtakes_the_caller_s_own_calls(stack: ExitStack) -> None:
         reads = [gateway.async_(box1.listen)(LONG_S) for _ in range(3)]
         assert bench.box1.entered.wait(PATIENCE_S)
         assert {report["outcome"] for report in root.estop("now")} == {"verified"}
-    for result in (waits, *reads):
-        with suppress(GatewayError):
+        assert not waits.ready
+    reads[0].wait()
+    assert isinstance(reads[0].failure, OutcomeUnknown)
+    conn.close()  # the others would be waited for to their end: reading is allowed, and so is waiting for a lease
+    for result in (waits, *reads[1:]):
+        with suppress(LinkDown):
             result.wait()
 
 
@@ -421,10 +425,14 @@ class Slow(SimulatedPowerSupply):
     """Measures for as long as it is told to, and takes commands meanwhile."""
 
     silent = False
+    unanswered = 0
 
     def receive(self, data: bytes) -> bytes:
         answer = super().receive(data)
-        return b"" if self.silent and b"MEAS" in data else answer
+        if not self.silent or b"MEAS" not in data:
+            return answer
+        self.unanswered += 1
+        return b""
 
 
 @pytest.fixture
@@ -446,7 +454,7 @@ def test_a_power_supply_is_made_safe_in_the_middle_of_a_read_that_blocks(supply:
     simulated.silent = True
     reading = threading.Thread(target=lambda: _raises_unknown(lambda: psu.measured_voltage))
     reading.start()
-    until(lambda: bench.keeper.stations["psu1"].visit)
+    until(lambda: simulated.unanswered)
     begin = time.monotonic()
     simulated.silent = False
     reports = other.root.estop("smoke")

@@ -437,7 +437,11 @@ def test_any_class_has_a_table_and_it_is_built_once() -> None:
     assert exposure_table(Foreign()) is exposure_table(Foreign)
 
 
-@pytest.mark.parametrize("obj", [5, "text", None, [], object(), len, type, int], ids=repr)
+@pytest.mark.parametrize(
+    "obj",
+    [5, "text", None, [], object(), len, type, int],
+    ids=["5", "text", "None", "list", "object", "len", "type", "int"],
+)
 def test_what_nobody_marked_shows_nothing(obj: Any) -> None:
     assert dict(exposure_table(obj)) == {}
 

@@ -80,7 +80,7 @@ def test_async_gives_the_same_wrapper_as_long_as_somebody_holds_it(conn: Any) ->
     assert kept() is None
 
 
-@pytest.mark.parametrize("local", [len, lambda: None, 5, Instrument().read], ids=repr)
+@pytest.mark.parametrize("local", [len, lambda: None, 5, Instrument().read], ids=["len", "lambda", "5", "method"])
 def test_async_refuses_what_is_not_remote(local: Any) -> None:
     with pytest.raises(TypeError, match="async_ takes a remote callable"):
         async_(local)

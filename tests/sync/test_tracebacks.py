@@ -99,7 +99,7 @@ def test_a_chain_that_is_long_or_closed_is_cut() -> None:
     assert format_traceback(one).count("ValueError") == 2
 
 
-@pytest.mark.parametrize("notes", [5, None, "text", ("a", 5), [object()]], ids=repr)
+@pytest.mark.parametrize("notes", [5, None, "text", ("a", 5), [object()]], ids=lambda notes: type(notes).__name__)
 def test_notes_of_any_kind_do_not_break_it(notes: Any) -> None:
     error = ValueError("over")
     error.__notes__ = notes

@@ -11,6 +11,7 @@ import serial
 from devices.simulators.instrument import Unplugged
 from devices.simulators.line import Simulator
 from devices.simulators.power_supply import IDENTITY, SimulatedPowerSupply
+from tests.leftovers import Before
 
 
 class Parrot:
@@ -82,9 +83,9 @@ def test_an_instrument_may_pull_its_own_plug() -> None:
 
 
 def test_nothing_is_left_behind() -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = Before()
     for _ in range(3):
         with Simulator(Parrot()) as simulator:
             simulator.unplug()
             simulator.replug()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert before.added() == []
