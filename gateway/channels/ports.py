@@ -203,8 +203,11 @@ class TtyPort(Port):
     def close(self) -> None:
         settings = self._settings
         if not settings_drop_lines(settings):
-            with contextlib.suppress(OSError):  # gone, or a pty, which has no such lines
-                self.set_lines(dtr=settings.dtr_at_close, rts=settings.rts_at_close)
+            # Each by itself: the port may be gone, or a pty, which has no such lines.
+            with contextlib.suppress(OSError):
+                self.set_lines(dtr=settings.dtr_at_close)
+            with contextlib.suppress(OSError):
+                self.set_lines(rts=settings.rts_at_close)
         self._port.close()
 
 

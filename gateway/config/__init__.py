@@ -97,7 +97,7 @@ MAX_DEVICE_NAME: Final = 40
 RESERVED_NAMES: Final = frozenset(
     {"names", "device", "devices", "describe", "close", "get_service_name", "get_service_aliases"}
     | {"lease", "join_lease", "lease_status", "revoke_lease", "observers", "keeper"}
-    | {"estop", "estop_reset", "estop_state", "test_safe"}
+    | {"estop", "estop_reset", "estop_state", "test_safe", "host_info", "reset_host"}
     | {"root", "conn", "gateway", "help", "exit", "quit"}
 )
 """What no device may be called: the names the root service answers itself, and those that `gateway shell` uses."""

@@ -14,6 +14,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 PACKAGES = ("gateway", "devices", "firmware_bridge", "hil")
+FOR_BOARDS = ("firmware_bridge/micropython", "firmware_bridge/c")
+"""What runs elsewhere, and is no part of the packages."""
 ENTRY_POINTS = [
     EntryPoint(name, value, group)
     for group, named in {"console_scripts": PROJECT["scripts"], **PROJECT["entry-points"]}.items()
@@ -22,7 +24,12 @@ ENTRY_POINTS = [
 
 
 def sources() -> list[Path]:
-    return [source for package in PACKAGES for source in sorted((ROOT / package).rglob("*.py"))]
+    return [source for package in PACKAGES for source in sources_of(package)]
+
+
+def sources_of(package: str) -> list[Path]:
+    found = sorted((ROOT / package).rglob("*.py"))
+    return [each for each in found if not any(each.is_relative_to(ROOT / elsewhere) for elsewhere in FOR_BOARDS)]
 
 
 def requirement_name(requirement: str) -> str:
@@ -57,7 +64,7 @@ def test_the_installed_distribution_is_this_one() -> None:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_folder_with_python_in_it_is_a_package_and_so_is_in_the_wheel(package: str) -> None:
-    folders = {source.parent for source in (ROOT / package).rglob("*.py")}
+    folders = {source.parent for source in sources_of(package)}
     assert folders
     assert sorted(folder for folder in folders if not (folder / "__init__.py").is_file()) == []
 

@@ -34,8 +34,11 @@ from typing import Any
 
 import pytest
 
+from hil import qemu
+
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "docs/tutorial/first-gateway.md", "docs/how-to/connect-stock-rpyc.md")
+BOARD = "docs/tutorial/first-board.md"
+PAGES = ("README.md", "docs/tutorial/first-gateway.md", "docs/how-to/connect-stock-rpyc.md", BOARD)
 COMMAND_S = 30.0
 START_S = 30.0
 STOP_S = 15.0
@@ -232,6 +235,8 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
     with network_of_its_own() as network:
         # The pages say .venv/bin where no environment is activated.
         (tmp_path / ".venv").symlink_to(sys.prefix)
+        for name in ("Makefile", "firmware_bridge"):
+            (tmp_path / name).symlink_to(ROOT / name)
         reader = Reader(tmp_path, network)
         yield reader
         reader.leave()
@@ -240,6 +245,8 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_what_the_page_shows_is_what_happens(page: str, reader: Reader) -> None:
+    if page == BOARD and (qemu.missing() or shutil.which("arm-none-eabi-gcc") is None):
+        pytest.skip(qemu.missing() or "there is no arm-none-eabi-gcc here (Debian's package gcc-arm-none-eabi)")
     followed = list(blocks(page))
     assert any(block.language == "console" and block.mark != "not run" for block in followed)
     for block in followed:

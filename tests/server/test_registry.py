@@ -95,6 +95,8 @@ def test_each_device_is_a_property_of_the_table(service: GatewayService) -> None
         "observers",
         "estop",
         "estop_reset",
+        "host_info",
+        "reset_host",
         "estop_state",
         "test_safe",
         "psu1",
