@@ -1,11 +1,14 @@
-"""`gateway firmware info`, `gateway firmware reset`: boards that speak the protocol themselves."""
+"""`gateway firmware info`, `reset`, `deploy`: boards that speak the protocol themselves."""
 
 from __future__ import annotations
 
 from contextlib import closing
+from importlib import import_module
+from pathlib import Path
 from typing import Any, Final
 
 import click
+from rich.progress import Progress
 
 from gateway.channels import open_trunk
 from gateway.cli.exits import one_line
@@ -22,7 +25,7 @@ _LINE: Final = ("sessions", "resets", "crc_errors", "retransmissions", "overruns
 
 @click.group("firmware")
 def command() -> None:
-    """Look at and reset the boards that speak the protocol themselves."""
+    """Look at, reset and fill the boards that speak the protocol themselves."""
 
 
 @subcommand("info")
@@ -90,5 +93,31 @@ def reset(
         screen.line(f"{board}: reset by {how}; `gateway firmware info {board}` shows when it is back", style="green")
 
 
+@subcommand("deploy")
+@click.option("--port", required=True, metavar="URL", help="The board's serial port, such as serial:///dev/ttyACM0.")
+@click.option("--main", type=click.Path(dir_okay=False), metavar="FILE", help="Your main.py for the board.")
+@click.option("--resume", is_flag=True, help="Don't reset the board first.")
+def deploy(screen: Screen, port: str, main: str | None, resume: bool) -> None:
+    """Copy the MicroPython library, and your main.py, to a board, and verify each file by its hash.
+
+    What is there already is left alone. No gateway may hold the port meanwhile. It needs mpremote: the extra
+    `firmware`.
+
+    JSON: {"port", "files": [{"name", "done": "copied" or "the same already", "sha256"}]}.
+    """
+    # By its name, as drivers are found: the gateway itself stands on nothing that is for boards.
+    steps = import_module("firmware_bridge.deploy").deploy(port, Path(main) if main else None, resume=resume)
+    done = []
+    with Progress(console=screen.err, transient=True, disable=not screen.err.is_terminal) as progress:
+        task = progress.add_task(f"copying to {port}", total=None)
+        for step in steps:
+            progress.update(task, total=step.of, completed=step.number, description=f"copying {step.name}")
+            done.append({"name": step.name, "done": step.done, "sha256": step.sha256})
+    screen.document({"port": port, "files": done})
+    screen.table(("file", "what", "sha256"), [(each["name"], each["done"], each["sha256"][:16]) for each in done])
+    screen.line("deployed; reset the board to run it", style="green")
+
+
 command.add_command(info)
+command.add_command(deploy)
 command.add_command(reset)

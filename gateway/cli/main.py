@@ -38,7 +38,7 @@ COMMANDS: Final = {
     "clients": "Show, add and revoke the clients of this machine's gateway.",
     "audit": "Check or show the record of what was done through a gateway.",
     "ports": "List this machine's serial ports and USB devices.",
-    "firmware": "Look at and reset the boards that speak the protocol themselves.",
+    "firmware": "Look at, reset and fill the boards that speak the protocol themselves.",
     "service": "Make the gateway a service that starts at boot: install, uninstall, show.",
     "doctor": "Find out why the gateway does not work here, and print the fix.",
     "stdio": "Serve a config over stdin and stdout, for ssh://host.",

@@ -27,6 +27,8 @@ from .requests import Requests
 __all__ = ("Board", "stdio", "tty", "uart")
 VERSION = "1.0.0"
 IDLE_MS = 5
+INTERRUPT = b"\r\x03"
+"""What mpremote says to a board to get its REPL."""
 
 
 def random_nonce():
@@ -160,6 +162,8 @@ class Board:
         data = self._port.read(wait_ms)
         now = self.now()
         if data:
+            if data[:2] == INTERRUPT and not line.open:
+                raise KeyboardInterrupt  # somebody wants the REPL; in a session these bytes are data
             line.receive(data, now)
             if line.heard_at == now:
                 self._heard_at, self._armed = now, True

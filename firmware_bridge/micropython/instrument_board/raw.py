@@ -13,7 +13,7 @@ class Raw:
         self.skips = False
         self.inbox = []
         self.out = bytearray()
-        self.over = False
+        self.over = self.open = False
         self.heard_at = None
 
     def receive(self, data, now):
