@@ -59,9 +59,8 @@ def deploy(port: str, main: Path | None = None, *, resume: bool = False) -> Iter
             done = "copied"
             found = board.hash_of(place)
             if found != wanted:
-                raise DeviceError(
-                    f"{place[1:]} arrived at {board.port} as another file (sha256 {found or 'unknown'}); is its flash full?"
-                )
+                what = f"another file (sha256 {found})" if found else "nothing"
+                raise DeviceError(f"{place[1:]} arrived at {board.port} as {what}; is its flash full?")
         yield Step(number, len(files), place[1:], done, wanted)
 
 

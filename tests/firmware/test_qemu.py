@@ -17,6 +17,7 @@ from time import monotonic
 import pytest
 
 import gateway
+from firmware_bridge.host import opened
 from gateway.errors import (
     AccessDenied,
     DeviceError,
@@ -25,6 +26,7 @@ from gateway.errors import (
     NotLeased,
     OutcomeUnknown,
     OutOfRange,
+    ProtocolError,
 )
 from gateway.server.bridge import Host
 from gateway.server.reception import Reception
@@ -137,6 +139,23 @@ def test_many_threads_share_the_one_stream(stack: ExitStack, board: QemuBoard) -
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def test_what_it_says_of_itself_is_typed_without_a_gateway(board: QemuBoard, stack: ExitStack) -> None:
+    with opened(board.url) as found:
+        assert (found.name, found.driver, found.safe_state) == (
+            "board",
+            "ExampleBoard",
+            "all pins low, all duty cycles 0",
+        )
+        assert found.identity == "firmware 1.0.0, lm3s6965evb"
+        members = {member.name: member for member in found.members}
+        assert members["set_pwm"].signature == "(channel: int, duty: float) -> None"
+        assert (members["ramp"].unit, members["ramp"].kind, members["ramp"].access) == ("mV", "property", "read")
+        assert found.device.add(2, 3) == 5
+    service = stack.enter_context(gateway.Server(gateway.Service, "tcp://127.0.0.1:0"))
+    with pytest.raises(ProtocolError, match="does not describe itself as a board does"), opened(service.url):
+        pass
 
 
 # -- a stock client ----------------------------------------------------------------------------------------------------
