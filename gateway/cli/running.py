@@ -27,6 +27,8 @@ _SIGNALS: Final = ("SIGINT", "SIGTERM", "SIGHUP")
 
 ADVERTISE_S: Final = 3.0
 """Being advertised takes about 1.5 s; a network where it takes longer must not hide that the gateway serves."""
+LOOK_S: Final = 0.25
+"""How often it is looked whether a signal came: one that comes just as a wait begins does not interrupt it."""
 
 
 class Stop:
@@ -59,7 +61,11 @@ class Stop:
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait for a signal, or for a reload; whether to stop."""
-        self._event.wait(timeout_s)
+        if timeout_s is not None:
+            self._event.wait(timeout_s)
+            return self.is_set
+        while not self._event.wait(LOOK_S):
+            pass
         return self.is_set
 
     def reload(self, number: int = 0, frame: FrameType | None = None) -> None:

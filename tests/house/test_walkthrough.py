@@ -40,6 +40,8 @@ ROOT = Path(__file__).parents[2]
 BOARD = "docs/tutorial/first-board.md"
 PAGES = ("README.md", "docs/tutorial/first-gateway.md", "docs/how-to/connect-stock-rpyc.md", BOARD)
 COMMAND_S = 30.0
+NOT_OURS = {"PYTHONPATH", "VIRTUAL_ENV", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
+"""Of the environment: a reader is not run by pytest, nor by make."""
 START_S = 30.0
 STOP_S = 15.0
 
@@ -145,7 +147,7 @@ class Reader:
     terminals: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def environment(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}}
+        kept = {name: value for name, value in os.environ.items() if name not in NOT_OURS}
         path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
         own = {name: str(self.folder) for name in ("HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "STATE_DIRECTORY")}
         return {**kept, "PATH": path, **own}
