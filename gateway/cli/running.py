@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Any, Final, Protocol
 
@@ -35,7 +36,8 @@ class Stop:
     """Set by the first signal; a gateway then closes undisturbed by further ones."""
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        # Not an Event: a handler that sets one as this thread begins to wait for it would wait for the lock of that wait.
+        self._wakes: SimpleQueue[None] = SimpleQueue()
         self._signal = 0
         self._reload = False
         self.interrupts = True
@@ -45,7 +47,7 @@ class Stop:
         """The signal handler."""
         interrupts, self.interrupts = self.interrupts, False
         self._signal = self._signal or number
-        self._event.set()
+        self._wakes.put(None)
         if interrupts:
             raise KeyboardInterrupt
 
@@ -61,27 +63,21 @@ class Stop:
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait for a signal, or for a reload; whether to stop."""
-        if timeout_s is not None:
-            self._event.wait(timeout_s)
-            return self.is_set
-        while not self._event.wait(LOOK_S):
-            pass
+        deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        while not (self.is_set or self._reload) and (left := deadline - time.monotonic()) > 0:
+            with suppress(Empty):  # what woke an earlier wait may still be in it: what was asked for is what counts
+                self._wakes.get(timeout=min(left, LOOK_S))
         return self.is_set
 
     def reload(self, number: int = 0, frame: FrameType | None = None) -> None:
         """Have the config read again. A signal handler too."""
         self._reload = True
-        self._event.set()
+        self._wakes.put(None)
 
     def take_reload(self) -> bool:
         """Whether the config is to be read again: once for each time that was asked for, or for several at once."""
-        if not self._reload:
-            return False
-        self._event.clear()
-        self._reload = False
-        if self._signal:  # it came just now
-            self._event.set()
-        return True
+        asked, self._reload = self._reload, False
+        return asked
 
 
 class Attendant(Protocol):
