@@ -36,7 +36,7 @@ class Stop:
     """Set by the first signal; a gateway then closes undisturbed by further ones."""
 
     def __init__(self) -> None:
-        # Not an Event: a handler that sets one as this thread begins to wait for it would wait for the lock of that wait.
+        # Not an Event: a handler that sets one as this thread begins to wait for it would wait for the wait's own lock.
         self._wakes: SimpleQueue[None] = SimpleQueue()
         self._signal = 0
         self._reload = False
