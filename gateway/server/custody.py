@@ -282,6 +282,7 @@ class Custody:
     def standing(self, claim: Claim) -> tuple[str, Lease | None, tuple[str, str] | None, dict[str, Any]]:
         """State, lease, ending and place of a claim, all of one moment."""
         with self._lock:
+            self._see_use()
             return claim.state, claim.lease, claim.ended, self.place(claim)
 
     def number_of(self, device: str) -> int | None:

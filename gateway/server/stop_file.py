@@ -50,7 +50,7 @@ class StopFile:
         try:
             known = json.loads(text)
             by, why, since = known["by"], known["why"], datetime.fromisoformat(known["since"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return self._unreadable("it is damaged")
         if not (_is_text(by) and _is_text(why) and since.tzinfo is not None):
             return self._unreadable("it is damaged")

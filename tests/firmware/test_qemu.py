@@ -385,7 +385,7 @@ def test_no_call_runs_twice_over_a_line_that_damages_bytes(stack: ExitStack, ima
     assert wire.sent(End.A) > 400 * 20
 
 
-def test_a_port_that_nobody_reads_does_not_stop_the_board(stack: ExitStack, images: Path) -> None:
+def test_noise_on_the_line_does_not_stop_the_board(stack: ExitStack, images: Path) -> None:
     board = stack.enter_context(QemuBoard(images / "link.elf"))
     board.wait_for("safe")
     with socket.create_connection(board.address) as sock:

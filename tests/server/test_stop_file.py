@@ -61,6 +61,7 @@ def test_a_second_stop_is_kept_after_a_reset(path: Path) -> None:
         b"{",
         b"\xff\xfe",
         b"[]",
+        b"[" * MAX_FILE,
         b"5",
         b'{"by": "alice", "why": "smoke"}',
         b'{"by": 5, "why": "smoke", "since": "2026-01-01T00:00:00+00:00"}',
