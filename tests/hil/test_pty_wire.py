@@ -267,7 +267,7 @@ def test_a_span_of_time_can_be_mute(make_wire: Make, open_port: Open) -> None:
     b.timeout = 0.2
     heard = b.read(len(sent))
     assert heard.count(b"+") == sent.count(b"+") > 0
-    assert heard.count(b"-") < 3  # those that the wire took a moment later
+    assert heard.count(b"-") < sent.count(b"-") / 2  # those that the wire took a moment later
 
 
 def test_noise_comes_on_a_silent_line(make_wire: Make, open_port: Open) -> None:
