@@ -53,6 +53,8 @@ class Bench:
 
     def start(self) -> subprocess.Popen[str]:
         self.process = self._run(EXAMPLE, self.wire.port(End.B), self.framing)
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "ready\n"
         return self.process
 
     def restart(self) -> None:

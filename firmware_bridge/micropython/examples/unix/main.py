@@ -45,4 +45,6 @@ def fail():
     raise OSError("it smokes")
 
 
-board.serve(tty(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "link")
+port = tty(sys.argv[1])
+print("ready")  # from here on the tty is raw: what came before was perhaps not taken as it was
+board.serve(port, sys.argv[2] if len(sys.argv) > 2 else "link")
