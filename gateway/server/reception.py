@@ -54,7 +54,7 @@ class Reception:
             peer=visit.caller.peer,
             device=visit.station.name if isinstance(visit, DeviceVisit) else "",
             method=visit.member,
-            arguments=shown_arguments(*visit.args),
+            arguments=shown_arguments(visit.args, visit.kwargs or {}),
             outcome=_outcome(error),
             duration_s=monotonic() - visit.began,
             number=visit.number or None if isinstance(visit, DeviceVisit) else None,

@@ -29,6 +29,7 @@ from gateway.errors import (
 from gateway.identity.principal import Principal, Role, explain
 from gateway.server.bounds import Bound, bounds_of, check_safe_rows, safe_state_of
 from gateway.server.interlock import Interlock, Read
+from gateway.server.leasing.claims import State
 from gateway.service.exposure import Access, Exposable, Exposure, exposed
 from gateway.service.permit import Operation, Visit
 from gateway.sync.calls import Calls, Task
@@ -49,6 +50,7 @@ MAX_ROLES: Final = 1024
 _OBSERVE, _OPERATE, _ADMIN = (int(role) for role in (Role.OBSERVE, Role.OPERATE, Role.ADMIN))
 # Looking a member of an enum up in its class takes longer than all the rest that is done with it.
 _READ, _CONTROL, _SET = Access.READ, Access.CONTROL, Operation.SET
+_ENDED: Final = State.ENDED
 _SAFE: Final = "make_safe"
 """The member that is never refused for want of a lease's devices being in order: it makes nothing worse."""
 
@@ -156,6 +158,8 @@ class Station:
         """Something was controlled since it was last made safe."""
         self.visit: Occupant | None = None
         """Who is in the lane."""
+        self.lease: Lease | None = None
+        """Under which it was last controlled; it may be over."""
         self.used_at = -math.inf
         """When the last call that had a lease was over."""
         self.hung: Occupant | None = None
@@ -386,7 +390,8 @@ class RootVisit(Visit):
     access = _READ
     member = ""
     """What it reached last."""
-    args: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] | None = None
 
     def __init__(self, caller: Caller) -> None:
         self.caller = caller
@@ -395,7 +400,7 @@ class RootVisit(Visit):
     def admit(
         self, obj: Any, exposure: Exposure, operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        self.member, self.args = exposure.name, (args, kwargs)
+        self.member, self.args, self.kwargs = exposure.name, args, kwargs
         if exposure.access is not _READ:
             require(self.caller.principal, "the gateway", exposure.access)
             self.access = exposure.access
@@ -411,29 +416,46 @@ class RootVisit(Visit):
 class DeviceVisit(Visit):
     """A call of a device, or of something that a device handed out."""
 
-    # Class attributes instead of more in __init__: one is made for every call, and most stay as they are here.
-    access = _READ
-    lease: Lease | None = None
-    number = 0
-    """Of the lease it runs under; 0 without one."""
-    member = ""
-    """What it reached last."""
-    args: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
-    over = False
-    """It has left the device."""
-    is_safe = False
-    """It is `make_safe` of the device itself."""
-    looks_around = False
-    """It waits for readings of other devices, and has not come to its own."""
-    barred = False
-    """It lost its turn meanwhile."""
+    # One is made for every call, and slots are what is made, set and read soonest.
+    __slots__ = (
+        "access",
+        "args",
+        "barred",
+        "began",
+        "caller",
+        "is_safe",
+        "kwargs",
+        "lease",
+        "looks_around",
+        "member",
+        "number",
+        "over",
+        "station",
+        "task",
+    )
 
     def __init__(self, station: Station, caller: Caller, task: Task) -> None:
         self.station = station
         self.caller = caller
         self.task = task
+        self.access = _READ
+        self.lease: Lease | None = None
+        self.number = 0
+        """Of the lease it runs under; 0 without one."""
+        self.member = ""
+        """What it reached last, with `args` and `kwargs`."""
+        self.args: tuple[Any, ...] = ()
+        self.kwargs: dict[str, Any] | None = None
+        self.over = False
+        """It has left the device."""
+        self.is_safe = False
+        """It is `make_safe` of the device itself."""
+        self.looks_around = False
+        """It waits for readings of other devices, and has not come to its own."""
+        self.barred = False
+        """It lost its turn meanwhile."""
         self.began = monotonic()
-        station.visit = self
+        station.visit = self  # from here on others see it
 
     def admit(
         self, obj: Any, exposure: Exposure, operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -443,7 +465,8 @@ class DeviceVisit(Visit):
         if operation is _SET and access is _READ:
             access = _CONTROL
         self.member = exposure.name
-        self.args = args, kwargs
+        self.args = args
+        self.kwargs = kwargs
         caller = self.caller
         role = caller.roles.get(station.name) or caller.role(station.name)
         # The quick way for what is permitted: this is asked in every call.
@@ -464,8 +487,12 @@ class DeviceVisit(Visit):
         if station.owed:
             station.refuse_owed()
         if station.needs_lease and not self.number and station.custodian is not None:
-            self.lease = station.custodian.enter(station.name, caller.key, self.began)
-            self.number = self.lease.number
+            lease = station.lease
+            # The quick way here too: most calls run under the lease of the one before.
+            if lease is None or lease.state is _ENDED or caller.key not in lease.keys or self.began >= lease.hard_end:
+                lease = station.lease = station.custodian.enter(station.name, caller.key, self.began)
+            self.lease = lease
+            self.number = lease.number
         if is_device and station.bounds:
             station.check_values(operation, exposure.name, args, kwargs)
         if station.interlock is not None:
@@ -512,7 +539,8 @@ class DeviceVisit(Visit):
         station = self.station
         lease = self.lease
         # While it runs, only the hard limit ends a lease by itself.
-        if lease is not None and station.custodian is not None and (lease.ended or monotonic() >= lease.hard_end):
+        if lease is not None and (lease.state is _ENDED or monotonic() >= lease.hard_end):
+            assert station.custodian is not None  # who gave the lease
             station.custodian.check(station.name, self.number)
         if station.hung is self:
             raise CallTimeout(

@@ -30,7 +30,8 @@ class Operation(StrEnum):
 class Visit(ABC):
     """One call of a peer, for as long as it runs. `access` is the highest that was asked for so far."""
 
-    access: Access = Access.READ
+    __slots__ = ()
+    access: Access
 
     @abstractmethod
     def admit(
