@@ -27,7 +27,7 @@ def of_library(map_file: Path) -> int:
 
 def main(size: str, folder: str) -> None:
     """One line for each image."""
-    for name in ("link", "raw"):
+    for name in ("link", "plain", "raw"):
         flash, ram = of_image(size, Path(folder) / f"{name}.elf")
         library = of_library(Path(folder) / f"{name}.map")
         sys.stdout.write(

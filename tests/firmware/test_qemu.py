@@ -82,15 +82,27 @@ def test_the_build_is_small_and_says_so(build_images: Callable[..., tuple[Path, 
     _, printed = build_images()
     found = re.findall(r"(\w+)\.elf: (\d+) bytes of flash, (\d+) of them the library; (\d+) bytes of RAM", printed)
     sizes = {name: (int(flash), int(library), int(ram)) for name, flash, library, ram in found}
-    assert sizes.keys() == {"link", "raw"}, printed
+    assert sizes.keys() == {"link", "plain", "raw"}, printed
     flash, library, ram = sizes["link"]
     assert flash <= 12 * 1024
     assert ram <= 3 * 1024
     assert 4000 < library < flash
-    assert sizes["raw"][1] < library
+    assert sizes["plain"][1] <= 8 * 1024, "the link and the protocol alone"
+    assert sizes["raw"][1] < sizes["plain"][1]
 
 
 # -- our own client, with nothing between ------------------------------------------------------------------------------
+
+
+def test_a_board_that_does_not_describe_itself_can_be_called(stack: ExitStack, images: Path) -> None:
+    board = stack.enter_context(QemuBoard(images / "plain.elf"))
+    root = connect(stack, board.url).root
+    root.board.set_pins(5)
+    assert root.board.pins == 5
+    board.wait_for("pins 5")
+    assert set(dir(root.board)) >= {"set_pins", "pins", "set_pwm"}
+    with pytest.raises(AttributeError, match="'describe' is not exposed"):
+        root.describe()
 
 
 def test_every_function_does_what_it_says(stack: ExitStack, board: QemuBoard) -> None:

@@ -37,10 +37,10 @@ extern const board_framing board_over_link; /* the reliable link, for a gateway 
 extern const board_framing board_over_raw;  /* plain RPyC frames, for a stock peer: "serial://...?framing=raw" */
 
 typedef struct board {
-    board_rpc rpc;
-    const board_framing *framing;
-    uint32_t heard_at;
     bool armed; /* something came since the outputs were made safe */
+    uint32_t heard_at;
+    const board_framing *framing;
+    board_rpc rpc;
     union {
         board_link link;
         board_raw raw;

@@ -50,8 +50,7 @@ void board_put_value(board_sink *to, const board_value *value);
 size_t board_length(const char *text);
 
 double board_double_of(board_int number);
-/* Whether one is less than the other; neither is a NaN. */
-bool board_double_less(double one, double other);
-bool board_is_nan(double number);
+/* A number that grows with the double. A NaN's is beyond that of the infinity of its sign, so within no bounds. */
+int64_t board_double_order(double number);
 
 #endif

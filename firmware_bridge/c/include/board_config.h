@@ -28,6 +28,12 @@
 #define BOARD_ARGUMENTS 4
 #endif
 
+/* 1: the board tells a gateway what it has, with units and documentation. 0 saves half a kilobyte; it is no instrument
+ * host then, only a peer that is called. */
+#ifndef BOARD_DESCRIBE
+#define BOARD_DESCRIBE 1
+#endif
+
 /* Milliseconds without an intact frame after which the outputs are made safe. 0: never, which only raw frames need. */
 #ifndef BOARD_DEAD_MAN_MS
 #define BOARD_DEAD_MAN_MS 2000

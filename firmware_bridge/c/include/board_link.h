@@ -24,37 +24,36 @@ typedef struct {
     uint8_t payload[BOARD_PAYLOAD];
 } board_slot;
 
+/* The small fields are first: instructions reach them there that are half as long. */
 typedef struct board_link {
+    bool open;
+    bool over; /* a session has ended: for the user, who takes it back */
+    bool hello_due, ack_due, ack_polls;
+    uint8_t unacknowledged; /* frames that came since we acknowledged any */
+    uint8_t window, room;   /* of the peer */
+    bool inbox_whole;       /* a message is there: `board_link_done` when it has been dealt with */
+    bool told_full;
+    bool ended; /* the peer sends nothing more on this stream, and we have not said so of us */
+    bool in_escaped, in_too_long;
+    uint16_t pause; /* until the next HELLO */
+    uint16_t inbox_size, in_size, out_size, out_at;
+    uint16_t payload; /* that both ends take */
     /* the session */
     uint32_t mine, theirs; /* nonces; theirs is 0 while none is prepared */
     uint32_t key_in, key_out;
-    uint32_t hello_at, heard_at, polled_at, ack_at;
-    uint16_t pause;   /* until the next HELLO */
-    bool open;
-    bool hello_due, ack_due, ack_polls;
-    uint8_t unacknowledged; /* frames that came since we acknowledged any */
-    bool over;              /* a session has ended: for the user, who takes it back */
-    /* what comes */
     uint32_t expected;
-    uint16_t inbox_size;
-    bool inbox_whole; /* a message is there: `board_link_done` when it has been dealt with */
-    bool told_full;
-    bool ended; /* the peer sends nothing more on this stream, and we have not said so of us */
-    /* what goes */
     uint32_t first, next, filled; /* numbers: the first that is not acknowledged, to be sent first, to be made */
-    uint16_t payload;             /* that both ends take */
-    uint8_t window, room;         /* of the peer */
     board_source source;
     void *source_of;
     size_t source_at;
-    /* the line */
-    uint32_t wrote_at;
-    uint16_t in_size, out_size, out_at;
-    bool in_escaped, in_too_long;
+    /* times */
+    uint32_t now; /* of the call */
+    uint32_t hello_at, heard_at, polled_at, ack_at, wrote_at;
+    /* what is under way */
     board_slot slots[BOARD_WINDOW];
-    uint8_t inbox[BOARD_MESSAGE];
     uint8_t in[BOARD_CONTENT + 4];
     uint8_t out[2 * (BOARD_CONTENT + 4) + 2];
+    uint8_t inbox[BOARD_MESSAGE];
 } board_link;
 
 void board_link_init(board_link *self, uint32_t now);

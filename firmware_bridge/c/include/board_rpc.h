@@ -15,15 +15,16 @@
 
 /* An answer in the form in which it is kept until it has been sent. It may quote the request, which stays as long. */
 typedef struct {
-    board_cursor seq; /* as it came */
-    board_cursor echo;
-    board_value value;
-    uint16_t number; /* of the object that it is about */
     uint8_t kind;
+    uint16_t number;   /* of the object that it is about */
     const char *error; /* see `fail` in board_rpc.c, as for the rest */
     const char *problem;
     const board_member *member;
     const board_argument *argument;
+    board_cursor seq; /* as it came */
+    board_cursor echo;
+    board_value value;
+    const char *quoted;
     char quote[BOARD_QUOTE + 1];
 } board_answer;
 
@@ -41,16 +42,16 @@ size_t board_rpc_source(void *of, size_t offset, uint8_t *bytes, size_t room);
 /* -------------------------------------------------------------------------------------------------------- plain frames */
 
 typedef struct {
-    uint32_t came_at;
-    uint32_t size;  /* of the frame's data */
-    uint32_t taken; /* bytes of the frame so far */
-    bool skips;     /* until the line is quiet: what came is no frame */
-    bool whole;     /* a message is there */
+    bool skips; /* until the line is quiet: what came is no frame */
+    bool whole; /* a message is there */
     bool sending;
-    size_t sent, sent_whole; /* of the answer's frame */
-    uint8_t inbox[BOARD_MESSAGE];
-    uint8_t out[BOARD_FRAME];
     uint16_t out_size, out_at;
+    uint32_t came_at;
+    uint32_t size;           /* of the frame's data */
+    uint32_t taken;          /* bytes of the frame so far */
+    size_t sent, sent_whole; /* of the answer's frame */
+    uint8_t out[BOARD_FRAME];
+    uint8_t inbox[BOARD_MESSAGE];
 } board_raw;
 
 void board_raw_init(board_raw *self, uint32_t now);

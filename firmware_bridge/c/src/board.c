@@ -63,7 +63,6 @@ static void take_link(board *self, const uint8_t *bytes, size_t count, uint32_t 
         size_t used = board_link_receive(&self->by.link, bytes, count, now);
         bytes += used;
         count -= used;
-        notice_end(self);
         if (self->by.link.open && self->by.link.heard_at == now)
             heard(self, now);
         serve_link(self);
@@ -81,7 +80,6 @@ static void give_link(board *self, uint32_t now)
         if (written < count)
             break;
     }
-    notice_end(self);
 }
 
 static void init_link(board *self, uint32_t now)
@@ -97,6 +95,7 @@ static void poll_link(board *self)
     do {
         count = board_port_read(chunk, sizeof chunk);
         take_link(self, chunk, count, board_port_milliseconds());
+        notice_end(self); /* before a new session can call anything: that begins with what we give now */
         give_link(self, board_port_milliseconds());
     } while (count == sizeof chunk);
     serve_link(self); /* what waited for the answer before it */

@@ -7,22 +7,11 @@ enum {
     EMPTY_TUPLE = 0x02,
     TRUE = 0x03,
     FALSE = 0x04,
-    NOT_IMPLEMENTED = 0x05,
-    ELLIPSIS = 0x06,
     TEXT = 0x08,
     BYTES_1 = 0x0a,
-    BYTES_4 = 0x0d,
-    BYTES_SHORT = 0x0e,
-    BYTES_LONG = 0x0f,
     TUPLE_1 = 0x10,
-    TUPLE_4 = 0x13,
-    TUPLE_SHORT = 0x14,
-    TUPLE_LONG = 0x15,
     INT_SHORT = 0x16,
-    INT_LONG = 0x17,
     FLOAT = 0x18,
-    SLICE = 0x19,
-    FROZENSET = 0x1a,
     COMPLEX = 0x1b,
     IMMEDIATE_FIRST = 0x20,
     IMMEDIATE_LAST = 0xef,
@@ -33,87 +22,68 @@ enum {
 
 /* ------------------------------------------------------------------------------------------------------------ reading */
 
-static size_t left(const board_cursor *from)
-{
-    return (size_t)(from->end - from->at);
-}
+/* What a tag begins: its kind, and how long it is. */
+enum { IS_NOTHING, IS_CONSTANT = 0x10, IS_BYTES = 0x20, IS_TUPLE = 0x30, IS_DIGITS = 0x40, IS_FLOAT = 0x50, IS_COMPLEX = 0x60,
+       IS_TEXT = 0x70, IS_NEST = 0x80, IS_IMMEDIATE = 0x90 }; /* a nest holds one value: a slice or a frozenset */
+enum { LENGTH_1 = 13, LENGTH_4 = 14 };                        /* a length of so many bytes follows; else it is the length */
 
-static bool read_tag(board_cursor *from, uint8_t *tag)
+static const uint8_t tags[] = {
+    IS_CONSTANT, IS_BYTES, IS_TUPLE, IS_CONSTANT, IS_CONSTANT, IS_CONSTANT, IS_CONSTANT, IS_NOTHING,  /* 00 to 07 */
+    IS_TEXT, IS_NOTHING, IS_BYTES | 1, IS_BYTES | 2, IS_BYTES | 3, IS_BYTES | 4,                      /* 08 to 0d */
+    IS_BYTES | LENGTH_1, IS_BYTES | LENGTH_4, IS_TUPLE | 1, IS_TUPLE | 2, IS_TUPLE | 3, IS_TUPLE | 4, /* 0e to 13 */
+    IS_TUPLE | LENGTH_1, IS_TUPLE | LENGTH_4, IS_DIGITS | LENGTH_1, IS_DIGITS | LENGTH_4,             /* 14 to 17 */
+    IS_FLOAT | 8, IS_NEST, IS_NEST, IS_COMPLEX, /* of 16 */                                           /* 18 to 1b */
+};
+
+/* Takes one value off the front, of a tuple or a nest only its head. The kind; where its `size` bytes are, which for a
+ * tuple is the count of its values. The tag of a constant or an immediate is right in front of them. */
+static uint8_t take(board_cursor *from, const uint8_t **bytes, size_t *size)
 {
+    uint8_t tag, kind;
+    uint32_t width = 0;
+
     if (from->at == from->end)
-        return false;
-    *tag = *from->at++;
-    return true;
-}
-
-/* A length of one byte, or of four. */
-static bool read_length(board_cursor *from, bool is_long, size_t *length)
-{
-    size_t width = is_long ? 4 : 1;
-
-    if (left(from) < width)
-        return false;
-    *length = 0;
-    while (width--)
-        *length = *length << 8 | *from->at++;
-    return true;
+        return IS_NOTHING;
+    tag = *from->at++;
+    kind = tag < sizeof tags ? tags[tag] : tag >= IMMEDIATE_FIRST && tag <= IMMEDIATE_LAST ? IS_IMMEDIATE : IS_NOTHING;
+    *size = kind & 15;
+    kind &= 0xf0;
+    if (*size >= LENGTH_1) {
+        width = *size == LENGTH_1 ? 1 : 4;
+        if ((size_t)(from->end - from->at) < width)
+            return IS_NOTHING;
+        for (*size = 0; width; width--)
+            *size = *size << 8 | *from->at++;
+    }
+    if (kind == IS_COMPLEX)
+        *size = 16;
+    *bytes = from->at;
+    if (*size > (size_t)(from->end - from->at)) /* each value of a tuple takes a byte at least */
+        return IS_NOTHING;
+    if (kind != IS_TUPLE)
+        from->at += *size;
+    return kind;
 }
 
 bool board_read_tuple(board_cursor *from, size_t *count)
 {
-    uint8_t tag;
+    const uint8_t *bytes;
 
-    if (!read_tag(from, &tag))
-        return false;
-    if (tag == EMPTY_TUPLE)
-        *count = 0;
-    else if (tag >= TUPLE_1 && tag <= TUPLE_4)
-        *count = (size_t)(tag - TUPLE_1 + 1);
-    else if (tag != TUPLE_SHORT && tag != TUPLE_LONG)
-        return false;
-    else if (!read_length(from, tag == TUPLE_LONG, count))
-        return false;
-    return *count <= left(from); /* each value takes a byte at least */
-}
-
-/* The bytes of a value whose tag was read. */
-static bool read_bytes(board_cursor *from, uint8_t tag, const uint8_t **bytes, size_t *size)
-{
-    if (tag == EMPTY_BYTES)
-        *size = 0;
-    else if (tag >= BYTES_1 && tag <= BYTES_4)
-        *size = (size_t)(tag - BYTES_1 + 1);
-    else if (tag != BYTES_SHORT && tag != BYTES_LONG)
-        return false;
-    else if (!read_length(from, tag == BYTES_LONG, size))
-        return false;
-    if (*size > left(from))
-        return false;
-    *bytes = from->at;
-    from->at += *size;
-    return true;
+    return take(from, &bytes, count) == IS_TUPLE;
 }
 
 /* An int of digits, as Python's str() writes it. */
-static bool read_digits(board_cursor *from, bool is_long, board_int *number)
+static bool read_digits(const uint8_t *digits, size_t size, board_int *number)
 {
-    const uint8_t *digits;
-    size_t size;
-    bool negative;
-    board_uint sum = 0, most = BOARD_INT_MAX;
+    bool negative = size && *digits == '-';
+    board_uint sum = 0, most = (board_uint)BOARD_INT_MAX + negative;
 
-    if (!read_length(from, is_long, &size) || !size || size > left(from))
-        return false;
-    digits = from->at;
-    from->at += size;
-    negative = *digits == '-';
     if (negative) {
         digits++;
         size--;
     }
-    if (!size || (digits[0] == '0' && (size > 1 || negative)))
+    if (!size || (*digits == '0' && (size > 1 || negative)))
         return false;
-    most += negative;
     while (size--) {
         uint8_t digit = (uint8_t)(*digits++ - '0');
         if (digit > 9 || sum > BOARD_INT_MAX / 10 || sum * 10 > most - digit)
@@ -124,81 +94,64 @@ static bool read_digits(board_cursor *from, bool is_long, board_int *number)
     return true;
 }
 
-static bool read_int(board_cursor *from, uint8_t tag, board_int *number)
-{
-    if (tag >= IMMEDIATE_FIRST && tag <= IMMEDIATE_LAST) {
-        *number = tag - IMMEDIATE_ZERO;
-        return true;
-    }
-    return (tag == INT_SHORT || tag == INT_LONG) && read_digits(from, tag == INT_LONG, number);
-}
-
 bool board_read_int(board_cursor *from, board_int *number)
 {
-    uint8_t tag;
+    board_value value;
 
-    return read_tag(from, &tag) && read_int(from, tag, number);
-}
-
-static bool read_text(board_cursor *from, const char **text, size_t *size)
-{
-    uint8_t tag;
-    const uint8_t *bytes;
-
-    if (!read_tag(from, &tag) || !read_bytes(from, tag, &bytes, size))
+    if (!board_read_value(from, &value) || value.type != BOARD_INT)
         return false;
-    *text = (const char *)bytes;
+    *number = value.as.i;
     return true;
 }
 
 bool board_read_text(board_cursor *from, const char **text, size_t *size)
 {
-    uint8_t tag;
+    board_value value;
 
-    return read_tag(from, &tag) && tag == TEXT && read_text(from, text, size);
-}
-
-static bool read_float(board_cursor *from, double *number)
-{
-    uint64_t bits = 0;
-
-    if (left(from) < 8)
+    if (!board_read_value(from, &value) || value.type != BOARD_STR)
         return false;
-    for (int place = 0; place < 8; place++)
-        bits = bits << 8 | *from->at++;
-    memcpy(number, &bits, sizeof bits);
+    *text = value.as.s;
+    *size = value.size;
     return true;
 }
 
 bool board_read_value(board_cursor *from, board_value *value)
 {
-    uint8_t tag;
     const uint8_t *bytes;
-    size_t size = 0;
-    bool good = true;
+    size_t size;
+    uint64_t bits = 0;
 
-    if (!read_tag(from, &tag))
-        return false;
-    if (tag == NONE) {
-        value->type = BOARD_NONE;
-    } else if (tag == TRUE || tag == FALSE) {
-        value->type = BOARD_BOOL;
-        value->as.b = tag == TRUE;
-    } else if (tag == FLOAT) {
-        value->type = BOARD_FLOAT;
-        good = read_float(from, &value->as.f);
-    } else if (tag == TEXT) {
-        value->type = BOARD_STR;
-        good = read_text(from, &value->as.s, &size);
-    } else if (read_bytes(from, tag, &bytes, &size)) {
-        value->type = BOARD_BYTES;
-        value->as.s = (const char *)bytes;
-    } else {
+    value->type = BOARD_BYTES;
+    switch (take(from, &bytes, &size)) {
+    case IS_CONSTANT:
+        value->type = bytes[-1] == NONE ? BOARD_NONE : BOARD_BOOL;
+        value->as.b = bytes[-1] == TRUE;
+        return bytes[-1] <= FALSE;
+    case IS_IMMEDIATE:
         value->type = BOARD_INT;
-        good = read_int(from, tag, &value->as.i);
+        value->as.i = bytes[-1] - IMMEDIATE_ZERO;
+        return true;
+    case IS_DIGITS:
+        value->type = BOARD_INT;
+        return read_digits(bytes, size, &value->as.i);
+    case IS_FLOAT:
+        value->type = BOARD_FLOAT;
+        while (size--)
+            bits = bits << 8 | *bytes++;
+        memcpy(&value->as.f, &bits, sizeof bits);
+        return true;
+    case IS_TEXT:
+        value->type = BOARD_STR;
+        if (take(from, &bytes, &size) != IS_BYTES)
+            return false;
+        /* fallthrough */
+    case IS_BYTES:
+        value->as.s = (const char *)bytes;
+        value->size = (uint16_t)size; /* no message is longer */
+        return true;
+    default:
+        return false;
     }
-    value->size = (uint16_t)size; /* no message is longer */
-    return good;
 }
 
 bool board_read_any(board_cursor *from, board_cursor *what)
@@ -207,33 +160,22 @@ bool board_read_any(board_cursor *from, board_cursor *what)
 
     what->at = from->at;
     while (values--) {
-        board_cursor before = *from;
-        uint8_t tag;
         const uint8_t *bytes;
         size_t size;
-        board_int number;
 
-        if (board_read_tuple(from, &size)) {
+        switch (take(from, &bytes, &size)) {
+        case IS_NOTHING:
+            return false;
+        case IS_TUPLE:
             values += size;
-            continue;
-        }
-        *from = before;
-        if (!read_tag(from, &tag))
-            return false;
-        if (tag == TEXT || tag == SLICE || tag == FROZENSET)
+            break;
+        case IS_TEXT:
+        case IS_NEST:
             values++;
-        else if (tag == FLOAT || tag == COMPLEX) {
-            size = tag == FLOAT ? 8 : 16;
-            if (left(from) < size)
-                return false;
-            from->at += size;
-        } else if (tag == INT_SHORT || tag == INT_LONG) {
-            if (!read_length(from, tag == INT_LONG, &size) || size > left(from))
-                return false;
-            from->at += size;
-        } else if (tag != NONE && tag != TRUE && tag != FALSE && tag != NOT_IMPLEMENTED && tag != ELLIPSIS &&
-                   !read_bytes(from, tag, &bytes, &size) && !read_int(from, tag, &number))
-            return false;
+            break;
+        default:
+            break;
+        }
     }
     what->end = from->at;
     return true;
@@ -270,25 +212,31 @@ void board_put_chars(board_sink *to, const char *text)
     board_put_raw(to, text, board_length(text));
 }
 
-static void put_length(board_sink *to, size_t length)
+static void put_big_endian(board_sink *to, uint32_t number)
 {
-    for (int place = 3; place >= 0; place--)
-        board_put(to, (uint8_t)(length >> 8 * place));
+    for (int place = 24; place >= 0; place -= 8)
+        board_put(to, (uint8_t)(number >> place));
+}
+
+/* The head of a tuple or of bytes; `one` is the tag for one item, and those for more follow it. */
+static void put_head(board_sink *to, uint8_t one, size_t count)
+{
+    if (!count) {
+        board_put(to, one == TUPLE_1 ? EMPTY_TUPLE : EMPTY_BYTES);
+    } else if (count <= 4) {
+        board_put(to, (uint8_t)(one + count - 1));
+    } else if (count < 256) {
+        board_put(to, (uint8_t)(one + 4));
+        board_put(to, (uint8_t)count);
+    } else {
+        board_put(to, (uint8_t)(one + 5));
+        put_big_endian(to, (uint32_t)count);
+    }
 }
 
 void board_put_tuple(board_sink *to, size_t count)
 {
-    if (!count) {
-        board_put(to, EMPTY_TUPLE);
-    } else if (count <= 4) {
-        board_put(to, (uint8_t)(TUPLE_1 + count - 1));
-    } else if (count < 256) {
-        board_put(to, TUPLE_SHORT);
-        board_put(to, (uint8_t)count);
-    } else {
-        board_put(to, TUPLE_LONG);
-        put_length(to, count);
-    }
+    put_head(to, TUPLE_1, count);
 }
 
 #if BOARD_INT_BITS == 64
@@ -340,25 +288,10 @@ void board_put_bool(board_sink *to, bool truth)
     board_put(to, truth ? TRUE : FALSE);
 }
 
-static void put_bytes_head(board_sink *to, size_t size)
-{
-    if (!size) {
-        board_put(to, EMPTY_BYTES);
-    } else if (size <= 4) {
-        board_put(to, (uint8_t)(BYTES_1 + size - 1));
-    } else if (size < 256) {
-        board_put(to, BYTES_SHORT);
-        board_put(to, (uint8_t)size);
-    } else {
-        board_put(to, BYTES_LONG);
-        put_length(to, size);
-    }
-}
-
 void board_put_text_head(board_sink *to, size_t size)
 {
     board_put(to, TEXT);
-    put_bytes_head(to, size);
+    put_head(to, BYTES_1, size);
 }
 
 void board_put_text(board_sink *to, const char *text)
@@ -367,18 +300,10 @@ void board_put_text(board_sink *to, const char *text)
     board_put_chars(to, text);
 }
 
-static void put_float(board_sink *to, double number)
+void board_put_value(board_sink *to, const board_value *value)
 {
     uint64_t bits;
 
-    memcpy(&bits, &number, sizeof bits);
-    board_put(to, FLOAT);
-    for (int place = 56; place >= 0; place -= 8)
-        board_put(to, (uint8_t)(bits >> place));
-}
-
-void board_put_value(board_sink *to, const board_value *value)
-{
     switch (value->type) {
     case BOARD_BOOL:
         board_put_bool(to, value->as.b);
@@ -387,14 +312,16 @@ void board_put_value(board_sink *to, const board_value *value)
         board_put_int(to, value->as.i);
         break;
     case BOARD_FLOAT:
-        put_float(to, value->as.f);
+        memcpy(&bits, &value->as.f, sizeof bits);
+        board_put(to, FLOAT);
+        put_big_endian(to, (uint32_t)(bits >> 32));
+        put_big_endian(to, (uint32_t)bits);
         break;
     case BOARD_STR:
-        board_put_text_head(to, value->size);
-        board_put_raw(to, value->as.s, value->size);
-        break;
+        board_put(to, TEXT);
+        /* fallthrough */
     case BOARD_BYTES:
-        put_bytes_head(to, value->size);
+        put_head(to, BYTES_1, value->size);
         board_put_raw(to, value->as.s, value->size);
         break;
     default:
@@ -426,24 +353,10 @@ double board_double_of(board_int number)
     return as_double;
 }
 
-/* A number that grows with the double. */
-static int64_t order_of(double number)
+int64_t board_double_order(double number)
 {
     int64_t bits;
 
     memcpy(&bits, &number, sizeof bits);
     return bits < 0 ? INT64_MIN - bits : bits;
-}
-
-bool board_double_less(double one, double other)
-{
-    return order_of(one) < order_of(other);
-}
-
-bool board_is_nan(double number)
-{
-    uint64_t bits;
-
-    memcpy(&bits, &number, sizeof bits);
-    return (bits & ~((uint64_t)1 << 63)) > (uint64_t)0x7ff << 52;
 }

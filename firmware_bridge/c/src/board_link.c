@@ -46,9 +46,10 @@ static void to_big_endian(uint8_t *bytes, uint32_t number)
     }
 }
 
-static bool reached(uint32_t at, uint32_t now)
+/* Whether the time is `after` a moment by so many milliseconds, or by more. */
+static bool is_later(const board_link *self, uint32_t moment, uint32_t after)
 {
-    return (int32_t)(now - at) >= 0;
+    return (int32_t)(self->now - moment - after) >= 0;
 }
 
 /* The number with these low bits that is nearest to `reference`. */
@@ -68,14 +69,14 @@ static uint32_t key_of(uint32_t session, uint32_t seq, uint32_t ack)
 /* ----------------------------------------------------------------------------------------------------------- sessions */
 
 /* Forget the session, and ask for another one. */
-static void begin(board_link *self, uint32_t now)
+static void begin(board_link *self)
 {
     self->over = self->over || self->open;
     self->mine = board_nonce();
     self->theirs = 0;
     self->open = false;
     self->hello_due = true;
-    self->hello_at = now;
+    self->hello_at = self->now;
     self->pause = FIRST_PAUSE_MS;
     self->inbox_size = 0;
     self->inbox_whole = false;
@@ -86,8 +87,9 @@ static void begin(board_link *self, uint32_t now)
 void board_link_init(board_link *self, uint32_t now)
 {
     memset(self, 0, sizeof *self);
+    self->now = now;
     self->wrote_at = now - QUIET_MS;
-    begin(self, now);
+    begin(self);
     self->over = false;
 }
 
@@ -108,22 +110,25 @@ static void prepare(board_link *self, uint32_t theirs)
     self->room = 127; /* until it says otherwise */
 }
 
-static void acknowledge(board_link *self, uint32_t at)
+/* Acknowledge what came, in so many milliseconds at the latest. */
+static void acknowledge(board_link *self, uint32_t delay)
 {
-    if (!self->ack_due || reached(at, self->ack_at))
+    uint32_t at = self->now + delay;
+
+    if (!self->ack_due || (int32_t)(self->ack_at - at) > 0)
         self->ack_at = at;
     self->ack_due = true;
 }
 
-static void enter(board_link *self, uint32_t now)
+static void enter(board_link *self)
 {
     self->open = true;
     self->hello_due = false;
-    self->heard_at = self->polled_at = now;
-    acknowledge(self, now);
+    self->heard_at = self->polled_at = self->now;
+    acknowledge(self, 0);
 }
 
-static void take_hello(board_link *self, uint32_t now)
+static void take_hello(board_link *self)
 {
     const uint8_t *hello = self->in;
     uint32_t theirs = from_big_endian(hello + 3), seen = from_big_endian(hello + 7);
@@ -134,15 +139,15 @@ static void take_hello(board_link *self, uint32_t now)
         !from_big_endian(hello + 15) || (deflate && (deflate < 9 || deflate > 15)))
         return;
     if (self->open && theirs == self->theirs && seen == self->mine) {
-        acknowledge(self, now);
+        acknowledge(self, 0);
         return;
     }
     if (self->open && theirs != self->theirs && (!seen || seen == self->mine))
-        begin(self, now);
+        begin(self);
     if (self->open) {
         if (!self->hello_due) {
             self->hello_due = true;
-            self->hello_at = now + ANSWER_MS;
+            self->hello_at = self->now + ANSWER_MS;
         }
         return;
     }
@@ -151,9 +156,9 @@ static void take_hello(board_link *self, uint32_t now)
     self->payload = frame < BOARD_FRAME ? (uint16_t)(frame - 3) : BOARD_PAYLOAD;
     self->window = window < BOARD_WINDOW ? window : BOARD_WINDOW;
     if (seen == self->mine)
-        enter(self, now);
+        enter(self);
     else
-        self->hello_at = now;
+        self->hello_at = self->now;
 }
 
 /* ---------------------------------------------------------------------------------------------------------- what comes */
@@ -164,10 +169,10 @@ static board_slot *slot_of(board_link *self, uint32_t number)
 }
 
 /* What was in flight is to be sent again now. */
-static void send_again(board_link *self, uint32_t now, bool only_first)
+static void send_again(board_link *self, bool only_first)
 {
     for (uint32_t number = self->first; number < self->next; number++) {
-        slot_of(self, number)->sent_at = now - BOARD_RESEND_MS;
+        slot_of(self, number)->sent_at = self->now - BOARD_RESEND_MS;
         if (only_first)
             return;
     }
@@ -179,7 +184,7 @@ static void take_ack(board_link *self, uint32_t ack)
         self->first = ack;
 }
 
-static void take_room(board_link *self, uint32_t ack, uint32_t now)
+static void take_room(board_link *self, uint32_t ack)
 {
     size_t size = (size_t)(self->in_size - 4);
     bool is_older = ack < self->first;
@@ -191,9 +196,9 @@ static void take_room(board_link *self, uint32_t ack, uint32_t now)
     for (size_t place = 3; place < size; place++)
         tells_of_gap = tells_of_gap || self->in[place];
     if (tells_of_gap && slot_of(self, self->first)->times == 1)
-        send_again(self, now, true);
+        send_again(self, true);
     if (!self->room && self->in[2])
-        send_again(self, now, false);
+        send_again(self, false);
     self->room = self->in[2];
 }
 
@@ -214,32 +219,32 @@ static bool take_fragment(board_link *self, uint8_t flags, const uint8_t *payloa
     return true;
 }
 
-static void take_data(board_link *self, uint8_t flags, uint32_t seq, uint32_t now)
+static void take_data(board_link *self, uint8_t flags, uint32_t seq)
 {
     size_t header = flags & NUMBERED ? 4 : 3;
     size_t size = (size_t)(self->in_size - 4);
 
     if (size < header || (flags & NUMBERED && self->in[3])) {
-        begin(self, now); /* there is one stream, number 0 */
+        begin(self); /* there is one stream, number 0 */
         return;
     }
     if (seq != self->expected || self->inbox_whole) {
-        acknowledge(self, now);
+        acknowledge(self, 0);
         return;
     }
     if (!take_fragment(self, flags, self->in + header, size - header)) {
-        begin(self, now);
+        begin(self);
         return;
     }
     self->expected++;
     self->unacknowledged++;
     if (self->window < LARGE_WINDOW || BOARD_WINDOW < LARGE_WINDOW || self->unacknowledged > 1)
-        acknowledge(self, now);
+        acknowledge(self, 0);
     else
-        acknowledge(self, now + ACK_MS);
+        acknowledge(self, ACK_MS);
 }
 
-static void take_frame(board_link *self, uint32_t now)
+static void take_frame(board_link *self)
 {
     const uint8_t *in = self->in;
     size_t size;
@@ -255,7 +260,7 @@ static void take_frame(board_link *self, uint32_t now)
     flags = in[0] & 0x0f;
     if (kind == HELLO) {
         if (size >= 20 && board_crc32(0, in, size) == crc)
-            take_hello(self, now);
+            take_hello(self);
         return;
     }
     if (!self->theirs || size > BOARD_FRAME || ((kind == DATA || kind == ACK) && size < 3))
@@ -269,21 +274,21 @@ static void take_frame(board_link *self, uint32_t now)
     if (board_crc32(key_of(self->key_in, seq, ack), in, size) != crc)
         return;
     if (!self->open && (kind == DATA || kind == ACK))
-        enter(self, now);
-    self->heard_at = now;
+        enter(self);
+    self->heard_at = self->now;
     switch (kind) {
     case DATA:
         take_ack(self, ack);
-        take_data(self, flags, seq, now);
+        take_data(self, flags, seq);
         break;
     case ACK:
-        take_room(self, ack, now);
+        take_room(self, ack);
         if (flags & POLL)
-            acknowledge(self, now);
+            acknowledge(self, 0);
         break;
     case CLOSE:
         if (self->open)
-            begin(self, now);
+            begin(self);
         break;
     default:
         break;
@@ -295,11 +300,12 @@ size_t board_link_receive(board_link *self, const uint8_t *bytes, size_t count, 
     size_t used = 0;
     bool was_whole = self->inbox_whole;
 
+    self->now = now;
     while (used < count && self->inbox_whole == was_whole) {
         uint8_t byte = bytes[used++];
         if (byte == FLAG) {
             if (!self->in_too_long)
-                take_frame(self, now);
+                take_frame(self);
             self->in_size = 0;
             self->in_escaped = self->in_too_long = false;
         } else if (byte == ESCAPE) {
@@ -319,7 +325,7 @@ void board_link_done(board_link *self)
     self->inbox_whole = false;
     self->inbox_size = 0;
     if (self->told_full)
-        acknowledge(self, self->heard_at);
+        acknowledge(self, 0);
 }
 
 /* ----------------------------------------------------------------------------------------------------------- what goes */
@@ -373,17 +379,20 @@ static void put(board_link *self, uint8_t byte)
     self->out[self->out_size++] = byte;
 }
 
-static void write_frame(board_link *self, const uint8_t *head, size_t head_size, const uint8_t *rest, size_t rest_size,
-                        uint32_t key, uint32_t now)
+/* A frame: its head, and the payload of a slot behind it if there is one. */
+static void write_frame(board_link *self, const uint8_t *head, size_t size, const board_slot *slot, uint32_t key)
 {
-    uint32_t crc = board_crc32(board_crc32(key, head, head_size), rest, rest_size);
+    uint32_t crc = board_crc32(key, head, size);
 
-    if (now - self->wrote_at >= QUIET_MS)
+    if (is_later(self, self->wrote_at, QUIET_MS))
         self->out[self->out_size++] = FLAG;
-    while (head_size--)
+    while (size--)
         put(self, *head++);
-    while (rest_size--)
-        put(self, *rest++);
+    if (slot) {
+        crc = board_crc32(crc, slot->payload, slot->size);
+        for (size_t place = 0; place < slot->size; place++)
+            put(self, slot->payload[place]);
+    }
     for (int place = 0; place < 4; place++) {
         put(self, (uint8_t)crc);
         crc >>= 8;
@@ -391,20 +400,18 @@ static void write_frame(board_link *self, const uint8_t *head, size_t head_size,
     self->out[self->out_size++] = FLAG;
 }
 
-static void write_hello(board_link *self, uint32_t now)
+static void write_hello(board_link *self)
 {
-    uint8_t hello[20] = {HELLO, VERSION};
+    uint8_t hello[20] = {
+        HELLO, VERSION, [11] = BOARD_FRAME >> 8, BOARD_FRAME & 255, BOARD_WINDOW, 1 /* stream */,
+        0,     0,       BOARD_MESSAGE >> 8,      BOARD_MESSAGE & 255,
+    };
 
     to_big_endian(hello + 3, self->mine);
     to_big_endian(hello + 7, self->theirs);
-    hello[11] = (uint8_t)(BOARD_FRAME >> 8);
-    hello[12] = (uint8_t)(BOARD_FRAME & 255);
-    hello[13] = BOARD_WINDOW;
-    hello[14] = 1; /* stream */
-    to_big_endian(hello + 15, BOARD_MESSAGE);
-    write_frame(self, hello, sizeof hello, hello, 0, 0, now);
+    write_frame(self, hello, sizeof hello, 0, 0);
     self->hello_due = !self->open;
-    self->hello_at = now + self->pause;
+    self->hello_at = self->now + self->pause;
     self->pause = self->pause < LAST_PAUSE_MS / 2 ? (uint16_t)(2 * self->pause) : LAST_PAUSE_MS;
 }
 
@@ -414,7 +421,7 @@ static void acknowledged(board_link *self)
     self->unacknowledged = 0;
 }
 
-static void write_ack(board_link *self, uint32_t now)
+static void write_ack(board_link *self)
 {
     uint8_t ack[3] = {ACK, (uint8_t)self->expected, 0};
 
@@ -425,74 +432,77 @@ static void write_ack(board_link *self, uint32_t now)
     self->ack_polls = false;
     self->told_full = self->inbox_whole;
     acknowledged(self);
-    write_frame(self, ack, sizeof ack, ack, 0, key_of(self->key_out, 0, self->expected), now);
+    write_frame(self, ack, sizeof ack, 0, key_of(self->key_out, 0, self->expected));
 }
 
-static void write_data(board_link *self, uint32_t number, uint32_t now)
+static void write_data(board_link *self, uint32_t number)
 {
     board_slot *slot = slot_of(self, number);
     uint8_t head[3] = {(uint8_t)(DATA | slot->flags), (uint8_t)number, (uint8_t)self->expected};
 
     slot->times++;
-    slot->sent_at = now;
+    slot->sent_at = self->now;
     if (!self->told_full || self->inbox_whole)
         acknowledged(self); /* unless the peer has to be told of room */
-    write_frame(self, head, sizeof head, slot->payload, slot->size, key_of(self->key_out, number, self->expected), now);
+    write_frame(self, head, sizeof head, slot, key_of(self->key_out, number, self->expected));
 }
 
 /* The frame that is to be sent now, or `filled` if there is none. */
-static uint32_t due(const board_link *self, uint32_t now)
+static uint32_t due(const board_link *self)
 {
     uint32_t most = self->room < self->window ? self->room : self->window;
 
     for (uint32_t number = self->first; number < self->next; number++) {
         const board_slot *slot = &self->slots[(size_t)number % BOARD_WINDOW];
-        if (self->room && reached(slot->sent_at + BOARD_RESEND_MS, now))
+        if (self->room && is_later(self, slot->sent_at, BOARD_RESEND_MS))
             return number;
     }
     return self->next < self->filled && self->next - self->first < most ? self->next : self->filled;
 }
 
-static void write_next(board_link *self, uint32_t now)
+/* Ask whether the peer is there. */
+static void poll(board_link *self)
+{
+    self->polled_at = self->now;
+    self->ack_polls = true;
+    acknowledge(self, 0);
+}
+
+static void write_next(board_link *self)
 {
     uint32_t number;
 
     fill(self);
-    number = due(self, now);
+    number = due(self);
     if (number < self->filled) {
         if (slot_of(self, number)->times >= MOST_TIMES) {
-            begin(self, now);
+            begin(self);
             return;
         }
         if (number == self->next)
             self->next++;
-        write_data(self, number, now);
+        write_data(self, number);
         return;
     }
-    if (reached(self->heard_at + BOARD_POLL_MS, now) && reached(self->polled_at + BOARD_POLL_MS, now)) {
-        self->polled_at = now;
-        self->ack_polls = true;
-        acknowledge(self, now);
-    }
-    if (!self->room && self->next > self->first && reached(self->polled_at + BOARD_RESEND_MS, now)) {
-        self->polled_at = now;
-        self->ack_polls = true;
-        acknowledge(self, now);
-    }
-    if (self->ack_due && reached(self->ack_at, now))
-        write_ack(self, now);
+    if (is_later(self, self->heard_at, BOARD_POLL_MS) && is_later(self, self->polled_at, BOARD_POLL_MS))
+        poll(self);
+    if (!self->room && self->next > self->first && is_later(self, self->polled_at, BOARD_RESEND_MS))
+        poll(self);
+    if (self->ack_due && is_later(self, self->ack_at, 0))
+        write_ack(self);
 }
 
 size_t board_link_output(board_link *self, const uint8_t **bytes, uint32_t now)
 {
-    if (self->open && reached(self->heard_at + BOARD_SILENT_MS, now))
-        begin(self, now);
+    self->now = now;
+    if (self->open && is_later(self, self->heard_at, BOARD_SILENT_MS))
+        begin(self);
     if (self->out_at == self->out_size) {
         self->out_at = self->out_size = 0;
-        if (self->hello_due && reached(self->hello_at, now))
-            write_hello(self, now);
+        if (self->hello_due && is_later(self, self->hello_at, 0))
+            write_hello(self);
         else if (self->open)
-            write_next(self, now);
+            write_next(self);
     }
     *bytes = self->out + self->out_at;
     return (size_t)(self->out_size - self->out_at);

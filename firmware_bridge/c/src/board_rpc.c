@@ -15,15 +15,15 @@ enum { ROOT = 1, DEVICE = 2, METHOD = 3, OF_ROOT = 16, OF_DEVICE = 256 };
 /* What an answer is made of, beside the values of a function: those are board_type. */
 enum { IS_ECHO = BOARD_BYTES + 1, IS_REFERENCE, IS_SHOWN, IS_NAMES, IS_METHODS, IS_GREETING, IS_SUMMARY, IS_MEMBERS, IS_ERROR };
 
-static const char *const type_names[] = {"None", "bool", "int", "float", "str", "bytes"};
-
 /* ------------------------------------------------------------------------------------------------------------ the root */
 
+#if BOARD_DESCRIBE
 static const char *describe(const board_value *arguments, board_value *result)
 {
     result->type = arguments->type == BOARD_NONE ? IS_SUMMARY : IS_MEMBERS;
     return 0;
 }
+#endif
 
 static const char *get_device(const board_value *arguments, board_value *result)
 {
@@ -54,7 +54,9 @@ static const char *test_safe(const board_value *arguments, board_value *result)
 static const board_argument the_device[] = {BOARD_ARG("name", BOARD_STR)};
 
 static const board_member root[] = {
+#if BOARD_DESCRIBE
     {.name = "describe", .doc = "", .call = describe, .arguments = the_device, .count = 1, .optional = 1},
+#endif
     {.name = "device", .doc = "", .call = get_device, .arguments = the_device, .count = 1},
     {.name = "get_service_name", .doc = "", .call = get_service_name, .result = BOARD_STR},
     {.name = "test_safe", .doc = "", .call = test_safe, .arguments = the_device, .count = 1, .optional = 1, .result = BOARD_BOOL},
@@ -87,240 +89,186 @@ static const board_member *member_of(const board_rpc *self, uint16_t number)
 
 /* ---------------------------------------------------------------------------------------------------------- the answer */
 
-static void put_pair(board_sink *to, const char *key, const char *text)
+/* What a template speaks of. */
+typedef struct {
+    const board_rpc *self;
+    const board_member *member;
+    const board_argument *argument;
+} subject;
+
+/* An error's text begins with the digit that says which it is: the builtin class, and the exact code. */
+#define DENIED "0"
+#define BAD_REQUEST "1"
+#define DEVICE_ERROR "2"
+#define NOT_FOUND "3"
+#define TYPE_ERROR "4"
+#define OUT_OF_RANGE "5"
+typedef struct {
+    const char *name, *code;
+} error_class;
+static const error_class errors[] = {
+    {"AttributeError", "access-denied"}, {"TypeError", "bad-request"}, {"RuntimeError", "device-error"},
+    {"LookupError", "not-found"},        {"TypeError", "type-error"},  {"ValueError", "out-of-range"},
+};
+
+/* Where the word is that stands for a letter in a template: in which of the places that `word_of` knows, and where there.
+ * It is a pointer to text, or from `FIRST` on the number of a name, counted from there. */
+enum { OF_TABLE, OF_MEMBER, OF_ARGUMENT, OF_ANSWER, OF_ERROR };
+enum { TEXT, FIRST, TYPE = FIRST, KIND = TYPE + BOARD_BYTES + 1, ACCESS = KIND + 2 };
+static const char *const names[] = {"None", "bool", "int", "float", "str", "bytes", "method", "property", "read", "control"};
+static const struct {
+    char letter;
+    uint8_t of, offset, how;
+} words[] = {
+    {'n', OF_TABLE, offsetof(board_table, name), TEXT},
+    {'m', OF_MEMBER, offsetof(board_member, name), TEXT},
+    {'d', OF_MEMBER, offsetof(board_member, doc), TEXT},
+    {'v', OF_MEMBER, offsetof(board_member, result), TYPE},
+    {'a', OF_ARGUMENT, offsetof(board_argument, name), TEXT},
+    {'r', OF_ARGUMENT, offsetof(board_argument, range), TEXT},
+    {'t', OF_ARGUMENT, offsetof(board_argument, type), TYPE},
+    {'q', OF_ANSWER, offsetof(board_answer, quoted), TEXT},
+    {'p', OF_ANSWER, offsetof(board_answer, problem), TEXT},
+    {'E', OF_ERROR, offsetof(error_class, name), TEXT},
+    {'C', OF_ERROR, offsetof(error_class, code), TEXT},
+#if BOARD_DESCRIBE
+    {'D', OF_TABLE, offsetof(board_table, driver), TEXT},
+    {'T', OF_TABLE, offsetof(board_table, doc), TEXT},
+    {'i', OF_TABLE, offsetof(board_table, identity), TEXT},
+    {'s', OF_TABLE, offsetof(board_table, safe_state), TEXT},
+    {'u', OF_MEMBER, offsetof(board_member, unit), TEXT},
+    {'k', OF_MEMBER, offsetof(board_member, is_property), KIND},
+    {'c', OF_MEMBER, offsetof(board_member, access), ACCESS},
+#endif
+};
+
+static const char *word_of(char letter, const subject *of)
 {
-    board_put_tuple(to, 2);
-    board_put_text(to, key);
-    board_put_text(to, text);
+    const board_answer *answer = &of->self->answer;
+    const void *const places[] = {of->self->table, of->member, of->argument, answer, answer->error ? &errors[*answer->error - '0'] : 0};
+    size_t which = 0;
+    const uint8_t *at;
+    const char *text;
+
+    while (words[which].letter != letter)
+        which++;
+    at = (const uint8_t *)places[words[which].of] + words[which].offset;
+    if (words[which].how != TEXT)
+        return names[words[which].how - FIRST + *at];
+    memcpy(&text, at, sizeof text);
+    return text;
 }
 
-static void put_truth(board_sink *to, const char *key, bool truth)
+/* Writes a template: its bytes as they are, `{` and `}` around what becomes a text, and behind a `%`
+ * `S` `(channel: int, duty: float) -> None`, the signature of the member
+ * `R` a line for each of its arguments that has a range
+ * `P` the text of the error
+ * `W` whether the member can be set
+ * another letter: its word.
+ * Ends at the template's end or its `}`, and answers where that is. */
+static const char *expand(board_sink *to, const subject *of, const char *template);
+
+static void put_signature(board_sink *to, const subject *of)
 {
-    board_put_tuple(to, 2);
-    board_put_text(to, key);
-    board_put_bool(to, truth);
-}
+    const board_member *member = of->member;
+    subject each = *of;
 
-/* A text of which only the pieces are there: once to count, once to write. */
-typedef void (*pieces)(board_sink *to, const board_rpc *self, const board_member *member);
-
-static void put_pieces(board_sink *to, const board_rpc *self, pieces put, const board_member *member)
-{
-    board_sink counting = {0, 0, 0, 0};
-
-    put(&counting, self, member);
-    board_put_text_head(to, counting.count);
-    put(to, self, member);
-}
-
-/* `(channel: int, duty: float) -> None` */
-static void put_signature(board_sink *to, const board_rpc *self, const board_member *member)
-{
-    (void)self;
     if (!member->is_property) {
         board_put(to, '(');
         for (uint8_t place = 0; place < member->count; place++) {
-            if (place)
-                board_put_chars(to, ", ");
-            board_put_chars(to, member->arguments[place].name);
-            board_put_chars(to, ": ");
-            board_put_chars(to, type_names[member->arguments[place].type]);
+            each.argument = &member->arguments[place];
+            expand(to, &each, place ? ", %a: %t" : "%a: %t");
         }
         board_put_chars(to, ") ");
     }
-    board_put_chars(to, "-> ");
-    board_put_chars(to, type_names[member->result]);
+    expand(to, of, "-> %v");
 }
 
-/* What it does, and a line for each argument with a range. */
-static void put_doc(board_sink *to, const board_rpc *self, const board_member *member)
+static void put_ranges(board_sink *to, const subject *of)
 {
-    (void)self;
-    board_put_chars(to, member->doc);
+    const board_member *member = of->member;
+    subject each = *of;
+
     for (uint8_t place = 0; place < member->count; place++) {
-        const board_argument *argument = &member->arguments[place];
-        if (argument->bounded) {
-            board_put_chars(to, "\n\n");
-            board_put_chars(to, argument->name);
-            board_put_chars(to, ": ");
-            board_put_chars(to, argument->range);
+        each.argument = &member->arguments[place];
+        if (each.argument->bounded)
+            expand(to, &each, "\n\n%a: %r");
+    }
+}
+
+static const char *expand(board_sink *to, const subject *of, const char *template)
+{
+    for (; *template && *template != '}'; template++) {
+        if (*template == '{') { /* once to count, once to write */
+            board_sink counting = {0, 0, 0, 0};
+            expand(&counting, of, template + 1);
+            board_put_text_head(to, counting.count);
+            template = expand(to, of, template + 1);
+        } else if (*template != '%') {
+            board_put(to, (uint8_t)*template);
+        } else if (*++template == 'S') {
+            put_signature(to, of);
+        } else if (*template == 'R') {
+            put_ranges(to, of);
+        } else if (*template == 'P') {
+            expand(to, of, of->self->answer.error + 1);
+#if BOARD_DESCRIBE
+        } else if (*template == 'W') {
+            board_put_bool(to, of->member->set != 0);
+#endif
+        } else {
+            board_put_chars(to, word_of(*template, of));
         }
     }
+    return template;
 }
 
-/* Name, signature and docstring, as INSPECT tells them. */
-static void put_documentation(board_sink *to, const board_rpc *self, const board_member *member)
-{
-    board_put_chars(to, member->name);
-    put_signature(to, self, member);
-    board_put_chars(to, "\n\n");
-    put_doc(to, self, member);
-}
+/* Brine's tags of tuples and of small ints, for templates. */
+#define TUPLE_1 "\x10"
+#define PAIR "\x11"
+#define TUPLE_3 "\x12"
+#define TUPLE_4 "\x13"
+#define TUPLE_7 "\x14\x07"
+#define INT_1 "\x51"
+#define INT_2 "\x52"
+#define INT_3 "\x53"
 
-/* ((name, documentation), ...) of the methods of an object; of a method itself it is `__call__`. */
-static void put_methods(board_sink *to, const board_rpc *self, uint16_t object)
+/* A tuple of what a template makes of the members of an object. The device is the one property of the root. */
+static void put_each(board_sink *to, subject *of, uint16_t object, const char *template, bool with_properties)
 {
-    uint16_t count, first, methods = 0;
-    const board_member *itself = member_of(self, object);
-    const board_member *members = members_of(self, object, &count, &first);
+    uint16_t count, first, taken = 0;
+    const board_member *members = members_of(of->self, object, &count, &first);
+    bool names_device = object == ROOT && with_properties;
 
     for (uint16_t place = 0; place < count; place++)
-        methods = (uint16_t)(methods + !members[place].is_property);
-    board_put_tuple(to, itself ? 1 : methods);
-    if (itself) {
-        members = itself;
-        count = 1;
-    }
-    for (uint16_t place = 0; place < count; place++) {
-        if (!members[place].is_property) {
-            board_put_tuple(to, 2);
-            board_put_text(to, itself ? "__call__" : members[place].name);
-            put_pieces(to, self, put_documentation, &members[place]);
-        }
-    }
+        taken = (uint16_t)(taken + (with_properties || !members[place].is_property));
+    board_put_tuple(to, (size_t)taken + names_device);
+    for (of->member = members; count--; of->member++)
+        if (with_properties || !of->member->is_property)
+            expand(to, of, template);
+    if (names_device)
+        expand(to, of, "{%n}");
 }
 
-static void put_names(board_sink *to, const board_rpc *self, uint16_t object)
+#if BOARD_DESCRIBE
+/* ((name, (("driver", driver), ...)),): pairs where Python would have a dict, which is no value of brine's. */
+static void put_summary(board_sink *to, const subject *of)
 {
-    uint16_t count, first;
-    const board_member *members = members_of(self, object, &count, &first);
-
-    board_put_tuple(to, (size_t)count + (object == ROOT));
-    for (uint16_t place = 0; place < count; place++)
-        board_put_text(to, members[place].name);
-    if (object == ROOT)
-        board_put_text(to, self->table->name);
+    expand(to, of,
+           TUPLE_1 PAIR "{%n}" TUPLE_7 PAIR "{driver}{%D}" PAIR "{doc}{%T}" PAIR "{state}{open}" PAIR "{identity}{%i}" PAIR
+                        "{safe_state}{%s}" PAIR "{sole}\x03" PAIR "{needs_lease}");
+    board_put_bool(to, *of->self->table->safe_state);
 }
 
-/* (("driver", driver), ...): pairs where Python would have a dict, which is no value of brine's. */
-static void put_summary(board_sink *to, const board_table *table)
+#endif
+
+static void put_reference(board_sink *to, const subject *of, uint16_t number)
 {
-    board_put_tuple(to, 7);
-    put_pair(to, "driver", table->driver);
-    put_pair(to, "doc", table->doc);
-    put_pair(to, "state", "open");
-    put_pair(to, "identity", table->identity);
-    put_pair(to, "safe_state", table->safe_state);
-    put_truth(to, "needs_lease", *table->safe_state);
-    put_truth(to, "sole", true);
-}
-
-static void put_member(board_sink *to, const board_rpc *self, const board_member *member)
-{
-    board_put_tuple(to, 7);
-    put_pair(to, "name", member->name);
-    put_pair(to, "kind", member->is_property ? "property" : "method");
-    put_pair(to, "access", member->access == BOARD_READ ? "read" : "control");
-    put_pair(to, "unit", member->unit);
-    put_truth(to, "settable", member->set != 0);
-    board_put_tuple(to, 2);
-    board_put_text(to, "signature");
-    put_pieces(to, self, put_signature, member);
-    board_put_tuple(to, 2);
-    board_put_text(to, "doc");
-    put_pieces(to, self, put_doc, member);
-}
-
-/* ((name, summary),) or (("members", (member, ...)),) */
-static void put_description(board_sink *to, const board_rpc *self, bool of_members)
-{
-    const board_table *table = self->table;
-
-    board_put_tuple(to, 1);
-    board_put_tuple(to, 2);
-    board_put_text(to, of_members ? "members" : table->name);
-    if (!of_members) {
-        put_summary(to, table);
-        return;
-    }
-    board_put_tuple(to, table->count);
-    for (uint8_t place = 0; place < table->count; place++)
-        put_member(to, self, &table->members[place]);
-}
-
-static void put_reference(board_sink *to, uint16_t number)
-{
-    uint16_t kind = number < METHOD ? number : METHOD;
-
-    board_put_tuple(to, 3);
-    board_put_text(to, kind == ROOT ? "board.Root" : kind == DEVICE ? "board.Device" : "builtins.method");
-    board_put_int(to, kind);
+    expand(to, of,
+           number == ROOT     ? TUPLE_3 "{board.Root}" INT_1
+           : number == DEVICE ? TUPLE_3 "{board.Device}" INT_2
+                              : TUPLE_3 "{builtins.method}" INT_3);
     board_put_int(to, number);
-}
-
-/* `<board>`, `<board.set_pwm>` */
-static void put_shown(board_sink *to, const board_rpc *self, const board_member *member)
-{
-    board_put(to, '<');
-    board_put_chars(to, self->table->name);
-    if (member) {
-        board_put(to, '.');
-        board_put_chars(to, member->name);
-    }
-    board_put(to, '>');
-}
-
-/* The first character of an error's text says which it is: the builtin class, and the exact code. */
-static const struct {
-    char key;
-    const char *name, *code;
-} errors[] = {
-    {'A', "AttributeError", "access-denied"}, {'B', "TypeError", "bad-request"},    {'D', "RuntimeError", "device-error"},
-    {'L', "LookupError", "not-found"},        {'T', "TypeError", "type-error"},     {'V', "ValueError", "out-of-range"},
-};
-
-/* The text: `%` and a letter stand for what the answer has. */
-static void put_error_text(board_sink *to, const board_rpc *self, const board_member *member)
-{
-    const board_answer *answer = &self->answer;
-
-    (void)member;
-    for (const char *each = answer->error + 1; *each; each++) {
-        if (*each != '%') {
-            board_put(to, (uint8_t)*each);
-            continue;
-        }
-        switch (*++each) {
-        case 'a':
-            board_put_chars(to, answer->argument->name);
-            break;
-        case 'm':
-            board_put_chars(to, answer->member->name);
-            break;
-        case 'n':
-            board_put_chars(to, self->table->name);
-            break;
-        case 'q':
-            board_put_chars(to, answer->quote);
-            break;
-        case 'r':
-            board_put_chars(to, answer->argument->range);
-            break;
-        case 't':
-            board_put_chars(to, type_names[answer->argument->type]);
-            break;
-        default:
-            board_put_chars(to, answer->problem);
-            break;
-        }
-    }
-}
-
-/* ((module, class), (text,), ((attribute, value), ...), traceback) */
-static void put_error(board_sink *to, const board_rpc *self)
-{
-    size_t which = 0;
-
-    while (errors[which].key != *self->answer.error)
-        which++;
-    board_put_tuple(to, 4);
-    put_pair(to, "builtins", errors[which].name);
-    board_put_tuple(to, 1);
-    put_pieces(to, self, put_error_text, 0);
-    board_put_tuple(to, 2);
-    put_pair(to, "code", errors[which].code);
-    put_pair(to, "_remote_version", "<version denied>");
-    board_put_text(to, "<traceback denied>");
 }
 
 static void put_cursor(board_sink *to, const board_cursor *bytes)
@@ -331,12 +279,14 @@ static void put_cursor(board_sink *to, const board_cursor *bytes)
 static void put_answer(board_sink *to, const board_rpc *self)
 {
     const board_answer *answer = &self->answer;
+    subject of = {self, answer->member, answer->argument};
 
     board_put(to, answer->kind == IS_ERROR ? EXCEPTION : REPLY);
     board_put_tuple(to, 2);
     put_cursor(to, &answer->seq);
-    if (answer->kind == IS_ERROR) {
-        put_error(to, self);
+    if (answer->kind == IS_ERROR) { /* ((module, class), (text,), ((attribute, value), ...), traceback) */
+        expand(to, &of,
+               TUPLE_4 PAIR "{builtins}{%E}" TUPLE_1 "{%P}" TUPLE_1 PAIR "{code}{%C}{<traceback denied>}");
         return;
     }
     board_put_tuple(to, 2);
@@ -346,29 +296,38 @@ static void put_answer(board_sink *to, const board_rpc *self)
         put_cursor(to, &answer->echo);
         break;
     case IS_REFERENCE:
-        put_reference(to, answer->number);
+        put_reference(to, &of, answer->number);
         break;
     case IS_SHOWN:
-        put_pieces(to, self, put_shown, member_of(self, answer->number));
+        of.member = member_of(self, answer->number);
+        expand(to, &of, of.member ? "{<%n.%m>}" : "{<%n>}");
         break;
     case IS_NAMES:
-        put_names(to, self, answer->number);
+        put_each(to, &of, answer->number, "{%m}", true);
         break;
-    case IS_GREETING:
-        board_put_tuple(to, 3);
-        board_put_int(to, 1);
-        board_put_tuple(to, 2);
-        board_put_text(to, "device-profile"); /* INSPECT lists just what can be called */
-        board_put_text(to, "short-references");
+    case IS_GREETING: /* a device profile's INSPECT lists just what can be called */
+        expand(to, &of, TUPLE_3 INT_1 PAIR "{device-profile}{short-references}");
         /* and the methods of the root */
         /* fallthrough */
-    case IS_METHODS:
-        put_methods(to, self, answer->number);
+    case IS_METHODS: /* ((name, documentation), ...); of a method itself it is `__call__` */
+        of.member = member_of(self, answer->number);
+        if (of.member)
+            expand(to, &of, TUPLE_1 PAIR "{__call__}{%m%S\n\n%d%R}");
+        else
+            put_each(to, &of, answer->number, PAIR "{%m}{%m%S\n\n%d%R}", false);
         break;
+#if BOARD_DESCRIBE
     case IS_SUMMARY:
-    case IS_MEMBERS:
-        put_description(to, self, answer->kind == IS_MEMBERS);
+        put_summary(to, &of);
         break;
+    case IS_MEMBERS:
+        expand(to, &of, TUPLE_1 PAIR "{members}");
+        put_each(to, &of, DEVICE,
+                 TUPLE_7 PAIR "{name}{%m}" PAIR "{kind}{%k}" PAIR "{access}{%c}" PAIR "{unit}{%u}" PAIR "{settable}%W" PAIR
+                         "{signature}{%S}" PAIR "{doc}{%d%R}",
+                 true);
+        break;
+#endif
     default:
         board_put_value(to, &answer->value);
         break;
@@ -385,12 +344,18 @@ size_t board_rpc_source(void *of, size_t offset, uint8_t *bytes, size_t room)
 
 /* ---------------------------------------------------------------------------------------------------- ways to answer */
 
-/* The call raises an exception: `text` begins with its key in `errors`. What the text refers to is set before. False. */
+/* The call raises an exception: `text` begins with its digit, see `errors`. What the text refers to is set before. False. */
 static bool fail(board_rpc *self, const char *text)
 {
     self->answer.kind = IS_ERROR;
     self->answer.error = text;
     return false;
+}
+
+/* What no RPyC peer sends. */
+static bool malformed(board_rpc *self)
+{
+    return fail(self, BAD_REQUEST "the handler takes other arguments, by value");
 }
 
 /* Keep what a peer said for an error to quote: its beginning, and what can be shown of it. */
@@ -406,7 +371,7 @@ static void quote(board_rpc *self, const char *text, size_t size)
 static bool deny(board_rpc *self, const char *operation)
 {
     self->answer.problem = operation;
-    return fail(self, "A%n: '%q' is not exposed for %o; dir() lists what is");
+    return fail(self, DENIED "%n: '%q' is not exposed for %p; dir() lists what is");
 }
 
 static void answer_about(board_rpc *self, uint8_t kind, uint16_t number)
@@ -430,62 +395,81 @@ typedef struct {
     bool boxed;
 } items;
 
-static bool read_box(board_cursor *from, uint8_t *label, board_cursor *value)
+static bool read_tuple_of(board_cursor *from, size_t wanted)
 {
     size_t count;
+
+    return board_read_tuple(from, &count) && count == wanted;
+}
+
+static bool read_box(board_cursor *from, uint8_t *label, board_cursor *value)
+{
     board_int number;
 
-    if (!board_read_tuple(from, &count) || count != 2 || !board_read_int(from, &number) || number < BY_VALUE ||
-        number > LAST_LABEL)
+    if (!read_tuple_of(from, 2) || !board_read_int(from, &number) || number < BY_VALUE || number > LAST_LABEL)
         return false;
     *label = (uint8_t)number;
     return board_read_any(from, value);
 }
 
-/* The next item, which must have that label. */
-static bool next(items *from, uint8_t wanted, board_cursor *value)
+/* The next item's label; 0 where there is none. */
+static uint8_t next(items *from, board_cursor *value)
 {
     uint8_t label = BY_VALUE;
 
     if (!from->count)
-        return false;
+        return 0;
     from->count--;
-    return (from->boxed ? read_box(&from->rest, &label, value) : board_read_any(&from->rest, value)) && label == wanted;
+    return (from->boxed ? read_box(&from->rest, &label, value) : board_read_any(&from->rest, value)) ? label : 0;
+}
+
+/* The next item, which must go by value. */
+static bool next_value(board_rpc *self, items *from, board_cursor *value)
+{
+    return next(from, value) == BY_VALUE || malformed(self);
+}
+
+/* A name, which is quoted. */
+static bool read_name(board_rpc *self, board_cursor *from, const char **name, size_t *size)
+{
+    if (!board_read_text(from, name, size))
+        return malformed(self);
+    quote(self, *name, *size);
+    return true;
 }
 
 /* A number of ours; 0 where the reference is none. */
 static uint16_t number_in(board_cursor from, const board_rpc *self)
 {
     board_cursor ignored, tuple = from;
-    size_t count;
     board_int number;
 
-    if (board_read_tuple(&tuple, &count)) { /* (name, number of the class, number) */
-        if (count != 3 || !board_read_any(&tuple, &ignored) || !board_read_any(&tuple, &ignored))
-            return 0;
+    if (read_tuple_of(&tuple, 3)) { /* (name, number of the class, number); else the number alone: short-references */
         from = tuple;
-    } /* else the number alone: short-references */
+        board_read_any(&from, &ignored);
+        board_read_any(&from, &ignored);
+    }
     if (!board_read_int(&from, &number) || number < 0 || number > UINT16_MAX)
         return 0;
     return number == ROOT || number == DEVICE || member_of(self, (uint16_t)number) ? (uint16_t)number : 0;
 }
 
-static bool next_number(board_rpc *self, items *from, uint8_t label, uint16_t *number)
+/* How many characters a name has in common with the beginning of a known one. */
+static size_t common(const char *name, size_t size, const char *known)
 {
-    board_cursor id;
+    size_t place = 0;
 
-    if (!next(from, label, &id))
-        return fail(self, "Bthe target must be an object of this board");
-    *number = number_in(id, self);
-    return *number || fail(self, "Lno such object here");
+    while (place < size && known[place] && name[place] == known[place])
+        place++;
+    return place;
 }
 
 static bool is_named(const char *name, size_t size, const char *known)
 {
-    return board_length(known) == size && !memcmp(name, known, size);
+    return common(name, size, known) == size && !known[size];
 }
 
-/* The member of an object that is named next: its number, 0 where there is none. The name is quoted. */
+/* The member of an object that is named next: its number, 0 where there is none. */
 static bool next_member(board_rpc *self, items *from, uint16_t object, uint16_t *number)
 {
     static const char exposed[] = "exposed_";
@@ -495,21 +479,20 @@ static bool next_member(board_rpc *self, items *from, uint16_t object, uint16_t 
     uint16_t count, first;
     const board_member *members = members_of(self, object, &count, &first);
 
-    if (!next(from, BY_VALUE, &word) || !board_read_text(&word, &name, &size))
-        return fail(self, "Ba name must be text, by value");
-    quote(self, name, size);
-    if (size > sizeof exposed - 1 && !memcmp(name, exposed, sizeof exposed - 1)) {
+    if (!next_value(self, from, &word) || !read_name(self, &word, &name, &size))
+        return false;
+    if (common(name, size, exposed) == sizeof exposed - 1) {
         name += sizeof exposed - 1;
         size -= sizeof exposed - 1;
     }
     *number = 0;
-    for (uint16_t place = 0; place < count; place++)
-        if (is_named(name, size, members[place].name))
-            *number = (uint16_t)(first + place);
-    if (object == ROOT && is_named(name, size, self->table->name))
-        *number = DEVICE;
     if (member_of(self, object) && is_named(name, size, "__call__"))
         *number = object;
+    if (object == ROOT && is_named(name, size, self->table->name))
+        *number = DEVICE;
+    for (; count--; members++, first++)
+        if (is_named(name, size, members->name))
+            *number = first;
     return true;
 }
 
@@ -526,22 +509,22 @@ static bool fits(board_rpc *self, const board_argument *wanted, board_value *val
         value->as.f = board_double_of(value->as.i);
     }
     if (value->type != wanted->type)
-        return fail(self, "T%m: %a must be of type %t");
+        return fail(self, TYPE_ERROR "%m: %a must be of type %t");
     if (wanted == the_device)
-        return is_named(value->as.s, value->size, self->table->name) || fail(self, "Lno such device here; there is: %n");
+        return is_named(value->as.s, value->size, self->table->name) || fail(self, NOT_FOUND "no such device here; there is: %n");
     if (!wanted->bounded)
         return true;
     if (wanted->type == BOARD_INT)
         inside = value->as.i >= wanted->bounds.i.lowest && value->as.i <= wanted->bounds.i.highest;
     else
-        inside = !board_is_nan(value->as.f) && !board_double_less(value->as.f, wanted->bounds.f.lowest) &&
-                 !board_double_less(wanted->bounds.f.highest, value->as.f);
-    return inside || fail(self, "V%m: %a must be from %r");
+        inside = board_double_order(value->as.f) >= board_double_order(wanted->bounds.f.lowest) &&
+                 board_double_order(value->as.f) <= board_double_order(wanted->bounds.f.highest);
+    return inside || fail(self, OUT_OF_RANGE "%m: %a must be from %r");
 }
 
 static bool read_value(board_rpc *self, board_cursor *from, board_value *value)
 {
-    return board_read_value(from, value) || fail(self, "B%m: arguments are bool, int, float, str or bytes, by value");
+    return board_read_value(from, value) || fail(self, BAD_REQUEST "%m: arguments are bool, int, float, str or bytes, by value");
 }
 
 static void run(board_rpc *self, board_function function, const board_value *arguments)
@@ -551,7 +534,7 @@ static void run(board_rpc *self, board_function function, const board_value *arg
     memset(result, 0, sizeof *result);
     self->answer.problem = function(arguments, result);
     if (self->answer.problem) {
-        fail(self, "D%d");
+        fail(self, DEVICE_ERROR "%p");
         return;
     }
     self->answer.kind = result->type;
@@ -563,22 +546,25 @@ static void run(board_rpc *self, board_function function, const board_value *arg
 static bool take_named(board_rpc *self, items *from, const board_member *member, board_value *values, uint32_t *given)
 {
     board_cursor pairs;
-    size_t count, two, size;
+    size_t count, size;
     const char *name;
 
     if (!from->count)
         return true;
-    if (!next(from, BY_VALUE, &pairs) || !board_read_tuple(&pairs, &count))
-        return fail(self, "Barguments go by value only");
+    if (!next_value(self, from, &pairs))
+        return false;
+    if (!board_read_tuple(&pairs, &count))
+        return malformed(self);
     while (count--) {
         uint8_t place = 0;
-        if (!board_read_tuple(&pairs, &two) || two != 2 || !board_read_text(&pairs, &name, &size))
-            return fail(self, "Ba named argument is a name and a value");
+        if (!read_tuple_of(&pairs, 2))
+            return malformed(self);
+        if (!read_name(self, &pairs, &name, &size))
+            return false;
         while (place < member->count && !is_named(name, size, member->arguments[place].name))
             place++;
-        quote(self, name, size);
         if (place == member->count || *given >> place & 1)
-            return fail(self, "T%m: '%q' is no argument, or given twice");
+            return fail(self, TYPE_ERROR "%m: '%q' is no argument, or given twice");
         *given |= 1u << place;
         if (!read_value(self, &pairs, &values[place]))
             return false;
@@ -601,12 +587,14 @@ static void call(board_rpc *self, uint16_t number, items *from)
         return;
     }
     self->answer.member = member;
-    if (!next(from, BY_VALUE, &given) || !board_read_tuple(&given, &count)) {
-        fail(self, "Barguments go by value only");
+    if (!next_value(self, from, &given))
+        return;
+    if (!board_read_tuple(&given, &count)) {
+        malformed(self);
         return;
     }
     if (count > member->count) {
-        fail(self, "T%m: too many arguments");
+        fail(self, TYPE_ERROR "%m: too many arguments");
         return;
     }
     for (place = 0; place < count; place++)
@@ -623,7 +611,7 @@ static void call(board_rpc *self, uint16_t number, items *from)
         if (may_miss && values[place].type == BOARD_NONE)
             continue;
         if (!(which >> place & 1)) {
-            fail(self, "T%m: %a is missing");
+            fail(self, TYPE_ERROR "%m: %a is missing");
             return;
         }
         if (!fits(self, &member->arguments[place], &values[place]))
@@ -657,11 +645,7 @@ static void set_attribute(board_rpc *self, uint16_t number, items *from)
         return;
     }
     self->answer.member = member;
-    if (!next(from, BY_VALUE, &given)) {
-        fail(self, "Barguments go by value only");
-        return;
-    }
-    if (read_value(self, &given, &value) && fits(self, member->arguments, &value)) {
+    if (next_value(self, from, &given) && read_value(self, &given, &value) && fits(self, member->arguments, &value)) {
         run(self, member->set, &value);
         if (self->answer.kind != IS_ERROR)
             self->answer.kind = self->answer.value.type = BOARD_NONE;
@@ -670,20 +654,14 @@ static void set_attribute(board_rpc *self, uint16_t number, items *from)
 
 static void compare(board_rpc *self, uint16_t object, items *from)
 {
-    items before = *from;
     board_cursor other, word;
     const char *name;
     size_t size;
-    bool same = next(from, OURS, &other) && number_in(other, self) == object;
+    uint8_t label = next(from, &other);
+    bool same = label == OURS && number_in(other, self) == object;
 
-    *from = before;
-    from->count = 1;
-    if (!from->boxed || !board_read_any(&from->rest, &other) || !next(from, BY_VALUE, &word) ||
-        !board_read_text(&word, &name, &size)) {
-        fail(self, "Ba comparison takes two objects and an operator");
+    if (!next_value(self, from, &word) || !read_name(self, &word, &name, &size))
         return;
-    }
-    quote(self, name, size);
     if (is_named(name, size, "__eq__") || is_named(name, size, "__ne__"))
         answer_truth(self, same == (name[2] == 'e'));
     else
@@ -734,21 +712,26 @@ static void about(board_rpc *self, board_int handler, uint16_t object, items *fr
 
 static void handle(board_rpc *self, board_int handler, items *from)
 {
+    board_cursor target;
     uint16_t object;
 
     if (handler == PING) {
-        if (next(from, BY_VALUE, &self->answer.echo))
-            self->answer.kind = IS_ECHO;
-        else
-            fail(self, "Bdata go by value only");
+        self->answer.kind = IS_ECHO;
+        next_value(self, from, &self->answer.echo);
     } else if (handler == GETROOT) {
         answer_about(self, IS_REFERENCE, ROOT);
     } else if (handler == HELLO) {
         answer_about(self, IS_GREETING, ROOT);
     } else if (handler < GETATTR || handler > INSTANCECHECK) {
-        fail(self, "Bthere is no such handler");
-    } else if (next_number(self, from, handler == INSPECT ? BY_VALUE : OURS, &object)) {
-        about(self, handler, object, from);
+        fail(self, BAD_REQUEST "no such handler");
+    } else if (next(from, &target) != (handler == INSPECT ? BY_VALUE : OURS)) {
+        malformed(self);
+    } else {
+        object = number_in(target, self);
+        if (object)
+            about(self, handler, object, from);
+        else
+            fail(self, NOT_FOUND "no such object here");
     }
 }
 
@@ -756,19 +739,18 @@ bool board_rpc_serve(board_rpc *self, const uint8_t *message, size_t size)
 {
     board_cursor from = {message, message + size};
     board_answer *answer = &self->answer;
-    size_t count;
     board_int handler;
     uint8_t label;
     items arguments;
 
     memset(answer, 0, sizeof *answer);
-    if (!size || *from.at++ != REQUEST || !board_read_tuple(&from, &count) || count != 2 ||
-        !board_read_any(&from, &answer->seq))
+    answer->quoted = answer->quote;
+    if (!size || *from.at++ != REQUEST || !read_tuple_of(&from, 2) || !board_read_any(&from, &answer->seq))
         return false;
-    if (!board_read_tuple(&from, &count) || count != 2 || !board_read_int(&from, &handler) ||
+    if (!read_tuple_of(&from, 2) || !board_read_int(&from, &handler) ||
         !read_box(&from, &label, &arguments.rest) || from.at != from.end || label > AS_TUPLE ||
         !board_read_tuple(&arguments.rest, &arguments.count)) {
-        fail(self, "Bthis is no request, or too long a one");
+        fail(self, BAD_REQUEST "no request, or too long a one");
         return true;
     }
     arguments.boxed = label == AS_TUPLE;
