@@ -16,8 +16,8 @@ from gateway.channels.url import ChannelUrl, scheme_module
 from gateway.errors import ConfigError, LimitExceeded, LinkDown
 from gateway.limits import Limits
 
-ONE_CHANNEL: Final = frozenset({"pipe", "ssh"})
-"""Schemes of which each further channel would start another program, with devices of its own."""
+ONE_CHANNEL: Final = frozenset({"pipe", "ssh", "usb"})
+"""Schemes that give one channel at a time: another one would start another program, or end the session of the first."""
 
 
 class Trunk(ABC):

@@ -37,6 +37,7 @@ SCHEMES: Final = {
     "serial": "gateway.channels.serial",
     "rfc2217": "gateway.channels.rfc2217",
     "socket": "gateway.channels.socket_port",
+    "usb": "gateway.channels.usb",
 }
 """Scheme -> the module that knows it; imported when first used."""
 
@@ -123,7 +124,8 @@ class Scheme(Generic[O]):
 
     options: type[O]
     takes: frozenset[str] = frozenset()
-    """Of `user`, `host`, `port` and `path`; `command` alone for a URL that is a command line."""
+    """Of `user`, `host`, `port` and `path`; `command` alone for a URL that is a command line. `id`: the host is an id
+    of the scheme's own, with a colon in it, and the scheme checks it."""
     default_port: int | None = None
 
 
@@ -215,6 +217,14 @@ def _parse_place(name: str, scheme: Scheme[O], rest: str, shown: str) -> Channel
     authority, path = place["authority"] or "", unquote(place["path"])
     if ":" in authority.rpartition("@")[0]:
         raise ConfigError(f"{shown!r}: a channel URL holds no password; ssh:// works with keys")
+    if "id" in scheme.takes:
+        return ChannelUrl(
+            scheme=name,
+            options=_read_options(name, scheme.options, place["query"] or "", shown),
+            shown=shown,
+            host=authority,
+            path=_checked_path(path, shown),
+        )
     parts = _AUTHORITY.fullmatch(authority)
     if parts is None:
         raise ConfigError(f"{shown!r}: after // comes host:port, an IPv6 address in brackets: {name}://[::1]:1234")
@@ -222,8 +232,7 @@ def _parse_place(name: str, scheme: Scheme[O], rest: str, shown: str) -> Channel
     for part, value in given.items():
         if value and part not in scheme.takes and not (part == "path" and value == "/"):
             raise ConfigError(f"{shown!r}: a {name} URL has no {part}")
-    if _CONTROL.search(path) or "\ufffd" in path:
-        raise ConfigError(f"{shown!r}: the path is text in UTF-8 without control characters")
+    path = _checked_path(path, shown)
     return ChannelUrl(
         scheme=name,
         options=_read_options(name, scheme.options, place["query"] or "", shown),
@@ -233,6 +242,12 @@ def _parse_place(name: str, scheme: Scheme[O], rest: str, shown: str) -> Channel
         port=_checked_port(parts["port"], scheme.default_port, shown),
         path=path if "path" in scheme.takes else "",
     )
+
+
+def _checked_path(path: str, shown: str) -> str:
+    if _CONTROL.search(path) or "\ufffd" in path:
+        raise ConfigError(f"{shown!r}: the path is text in UTF-8 without control characters")
+    return path
 
 
 def _checked_user(user: str | None, shown: str) -> str | None:

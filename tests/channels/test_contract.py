@@ -28,6 +28,8 @@ from gateway.channels.stream import Stream, StreamChannel
 from gateway.errors import LimitExceeded, LinkDown, ProtocolError
 from gateway.limits import Limits
 from gateway.protocol.framing import HEARTBEAT, frame
+from hil.usb.function import RpycFunction
+from hil.usb.in_process import Bus
 from tests.identity.kit import Pairing
 
 LIMITS = Limits()
@@ -43,6 +45,8 @@ STREAM_KINDS = [
     "memory",
     "serial-client",
     "serial-server",
+    "usb-client",
+    "usb-server",
 ]
 KINDS = [*STREAM_KINDS, "link-client", "link-server"]
 
@@ -133,6 +137,19 @@ def open_link_pair(stack: ExitStack, kind: str, line: Any, limits: Limits) -> tu
     return (client, served) if kind == "link-client" else (served, client)
 
 
+def open_usb_pair(stack: ExitStack, kind: str, limits: Limits) -> tuple[Channel, Stream]:
+    """A device in software on a bus of its own; both ends as in operation but for libusb and the controller."""
+    bus = Bus()
+    bounds = (limits, LIMITS) if kind == "usb-client" else (LIMITS, limits)
+    function = RpycFunction(limits=bounds[1])
+    bus.plug(function)
+    with bus.installed():
+        client = open_channel("usb://1209:0001", limits=bounds[0])
+    served = function.channels.get(timeout=5.0)
+    assert isinstance(client, StreamChannel)
+    return (client, served._stream) if kind == "usb-client" else (served, client._stream)
+
+
 def open_pair(
     stack: ExitStack, kind: str, folder: Path, line: Callable[[], Any], limits: Limits
 ) -> tuple[Channel, Stream | Channel]:
@@ -148,6 +165,8 @@ def open_pair(
         return open_link_pair(stack, kind, line(), limits)
     if kind.startswith("tls"):
         return open_tls_pair(stack, kind, folder, limits)
+    if kind.startswith("usb"):
+        return open_usb_pair(stack, kind, limits)
     if kind.startswith("serial"):
         return open_serial_pair(stack, kind, line(), limits)
     return open_socket_pair(stack, kind, folder, limits)

@@ -1,0 +1,127 @@
+"""Inbox: bytes that a thread brings, for a stream to read; with a descriptor that says when there are any."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable
+from threading import Condition
+from time import monotonic
+from typing import Final
+
+from gateway.errors import LinkDown
+
+MOST_HELD: Final = 4 * 1024 * 1024
+"""So many bytes wait to be read at most: then who brings them waits, and the sender after them."""
+
+
+class Inbox:
+    """One thread brings with `put` and says with `end` that nothing more comes; any other one takes.
+
+    `fileno` is readable while there is something to take, or the end to be told.
+    """
+
+    def __init__(self, on_room: Callable[[], None] = lambda: None) -> None:
+        """`on_room` is called when `has_room` has become true again."""
+        self._on_room = on_room
+        self._chunks: deque[bytes] = deque()
+        self._held = 0
+        self._changed = Condition()
+        self._error: LinkDown | None = None
+        self._told = False
+        """The descriptor is readable."""
+        self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.closed = False
+
+    def put(self, chunk: bytes) -> bool:
+        """Bring bytes; waits while too many are there. Whether anybody will take them."""
+        with self._changed:
+            while self._held >= MOST_HELD and self._error is None:
+                self._changed.wait()
+            if self._error is not None:
+                return False
+            self._chunks.append(chunk)
+            self._held += len(chunk)
+            self._tell()
+            return True
+
+    @property
+    def has_room(self) -> bool:
+        """Whether `put` would not wait."""
+        return self._held < MOST_HELD
+
+    def end(self, error: LinkDown) -> None:
+        """Nothing more comes: who has taken all that is there gets `error`. Only the first one counts."""
+        with self._changed:
+            if self._error is None:
+                self._error = error
+                self._tell()
+
+    def take(self, size: int, timeout: float | None) -> bytes | None:
+        """See `Stream.read`."""
+        with self._changed:
+            if not self._chunks and not self._wait(timeout):
+                return None
+            if self.closed or not self._chunks:
+                self.raise_if_over()
+            chunk = self._chunks.popleft()
+            if len(chunk) > size:
+                self._chunks.appendleft(chunk[size:])
+                chunk = chunk[:size]
+            was_full = self._held >= MOST_HELD
+            self._held -= len(chunk)
+            if not self._chunks and self._error is None and self._told:
+                os.eventfd_read(self._fd)
+                self._told = False
+            self._changed.notify_all()
+        if was_full:
+            self._on_room()
+        return chunk
+
+    def wait(self, timeout: float | None) -> bool:
+        """Wait until `take` would give something or raise. Raises LinkDown once it is closed."""
+        with self._changed:
+            came = bool(self._chunks) or self._wait(timeout)
+            if self.closed:
+                self.raise_if_over()
+            return came
+
+    def _wait(self, timeout: float | None) -> bool:
+        deadline = None if timeout is None else monotonic() + timeout
+        while not self._chunks and self._error is None:
+            left = None if deadline is None else deadline - monotonic()
+            if left is not None and left <= 0:
+                return False
+            self._changed.wait(left)
+        return True
+
+    def _tell(self) -> None:
+        if not self._told and not self.closed:
+            os.eventfd_write(self._fd, 1)
+            self._told = True
+        self._changed.notify_all()
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def close(self, error: LinkDown) -> None:
+        """Take no more, and wake whoever waits. Idempotent."""
+        self.end(error)
+        with self._changed:
+            if not self.closed:
+                self.closed = True
+                self._error = error
+                self._chunks.clear()
+                self._held = 0
+                os.close(self._fd)
+                self._changed.notify_all()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more comes."""
+        return self._error is not None
+
+    def raise_if_over(self) -> None:
+        """Raises what `end` said."""
+        if self._error is not None:
+            raise LinkDown(str(self._error), **self._error.facts)

@@ -1,0 +1,156 @@
+"""UsbStream: the bytes of an RPyC function, as the host that it is plugged into sees them."""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import errno
+import secrets
+import threading
+from typing import Final
+
+import usb.core
+
+from gateway.channels import usb_session as session
+from gateway.channels.inbox import Inbox
+from gateway.channels.stream import Stream
+from gateway.channels.usb_devices import Function, usb_error, usb_lost
+from gateway.errors import LinkDown, Unreachable
+from gateway.protocol.framing import HEARTBEAT
+
+CLOSE_MS: Final = 50
+"""Saying goodbye to a device may take so long."""
+LEAVE_S: Final = 0.1
+"""`close` waits so long for the thread that reads."""
+BEAT_MS: Final = 50
+"""A heartbeat that the device does not take within this time is not sent: there is another one soon."""
+FOREVER: Final = 0
+"""libusb's timeout for a read that waits: one that runs out could lose what comes just then."""
+
+
+class UsbStream(Stream):
+    """Takes over `function`, and begins a session with it. A thread reads: libusb has no descriptor to wait on.
+
+    Raises Unreachable where the device does not answer within `timeout` seconds, ConfigError where it has no such
+    function.
+    """
+
+    def __init__(self, function: Function, timeout: float) -> None:
+        self._function = function
+        self._device = function.device
+        self._inbox = Inbox()
+        self._writing = threading.Lock()
+        self._closing = threading.Lock()
+        self._closed = False
+        nonce = secrets.token_bytes(session.NONCE)
+        try:
+            for endpoint in (function.coming, function.going):
+                self._device.clear_halt(endpoint)
+            function.say(session.OPEN, session.VERSION, nonce, timeout_ms=max(1, int(timeout * 1000)))
+            self._device.write(function.going, session.marker(nonce), max(1, int(timeout * 1000)))
+        except usb.core.USBError as error:
+            function.close()
+            raise usb_error(function.name.removeprefix("the USB device "), error, self._device) from None
+        self._begun = threading.Event()
+        self._thread = threading.Thread(target=self._read_all, args=(nonce,), name=f"read {function.name}", daemon=True)
+        self._thread.start()
+        if not self._begun.wait(timeout):
+            self.close()
+            raise Unreachable(f"{function.name} does not answer; is gateway host --usb running there?")
+        if self._inbox.is_over:
+            self.close()
+            raise Unreachable(f"{function.name} went away as it was opened")
+
+    # -- what comes -------------------------------------------------------------------------------------------------
+
+    def _read_all(self, nonce: bytes) -> None:
+        buffer = array.array("B", bytes(session.BUFFER))
+        view = memoryview(buffer)
+        read, coming = self._device.read, self._function.coming
+        begun = False
+        try:
+            while not self._closed:
+                count = read(coming, buffer, FOREVER)
+                if begun:
+                    if count and not self._inbox.put(view[:count].tobytes()):
+                        return
+                elif view[:count] == session.marker(nonce):
+                    begun = True
+                    self._begun.set()
+        except usb.core.USBError as error:
+            if error.errno == errno.EOVERFLOW:
+                self._inbox.end(LinkDown(f"{self._function.name} sends larger packets than it may"))
+            self._inbox.end(usb_lost(self._function.name, error))
+        finally:
+            self._inbox.end(LinkDown(f"{self._function.name} was closed by this side"))
+            self._begun.set()
+            self._leave()
+
+    def read(self, size: int, timeout: float | None) -> bytes | None:
+        return self._inbox.take(size, timeout)
+
+    def wait_readable(self, timeout: float | None) -> bool:
+        return self._inbox.wait(timeout)
+
+    def fileno(self) -> int:
+        return self._inbox.fileno()
+
+    # -- what goes --------------------------------------------------------------------------------------------------
+
+    def write(self, data: bytes, progress_s: float) -> None:
+        with self._writing:
+            self._inbox.raise_if_over()
+            try:
+                if data == HEARTBEAT:
+                    self._beat()
+                else:
+                    self._write(data, progress_s)
+            except usb.core.USBError as error:
+                if self._closed:
+                    raise self._closed_here() from None
+                if error.errno == errno.ETIMEDOUT:
+                    raise LinkDown(f"{self._function.name}: the peer took no data for {progress_s:g} s") from None
+                raise usb_lost(self._function.name, error) from None
+
+    def _write(self, data: bytes, progress_s: float) -> None:
+        going, timeout = self._function.going, max(1, int(progress_s * 1000))
+        rest = data if len(data) <= session.TRANSFER else memoryview(data)
+        while rest:
+            piece = rest[: session.TRANSFER]
+            count = self._device.write(going, piece, timeout)
+            if count == len(piece) and count % self._function.packet == 0:
+                self._device.write(going, b"", timeout)  # the end of the transfer
+            rest = rest[count:]
+
+    def _beat(self) -> None:
+        with contextlib.suppress(usb.core.USBTimeoutError):
+            self._device.write(self._function.going, HEARTBEAT, BEAT_MS)
+
+    def takes_at_once(self) -> bool:
+        return not self._closed and not self._writing.locked()
+
+    # -- the end ----------------------------------------------------------------------------------------------------
+
+    def _closed_here(self) -> LinkDown:
+        return LinkDown(f"{self._function.name} was closed by this side")
+
+    def close(self) -> None:
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+        self._inbox.close(self._closed_here())
+        with contextlib.suppress(usb.core.USBError):
+            self._function.say(session.CLOSE, timeout_ms=CLOSE_MS)
+        self._function.release()  # the transfers end
+        if threading.current_thread() is not self._thread:
+            self._thread.join(LEAVE_S)
+
+    def _leave(self) -> None:
+        """The thread that reads is through: the device was closed, or it is lost."""
+        with self._writing:
+            self._function.close()
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
