@@ -38,6 +38,7 @@ SCHEMES: Final = {
     "rfc2217": "gateway.channels.rfc2217",
     "socket": "gateway.channels.socket_port",
     "usb": "gateway.channels.usb",
+    "gadget": "gateway.channels.gadget",
 }
 """Scheme -> the module that knows it; imported when first used."""
 

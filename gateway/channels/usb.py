@@ -49,7 +49,7 @@ SCHEME: Final = Scheme(options=UsbOptions, takes=frozenset({"id", "path"}))
 def check(url: ChannelUrl[UsbOptions]) -> None:
     if not _ID.fullmatch(url.host or ""):
         raise ConfigError(
-            f"{url.shown!r}: after usb:// comes VID:PID, four hexadecimal digits each, such as usb://1209:0001"
+            f"{url.shown!r}: after {url.scheme}:// comes VID:PID, four hexadecimal digits each, such as 1209:0001"
             " (gateway ports lists them)"
         )
     if "/" in serial_number(url):

@@ -71,7 +71,6 @@ class Function:
     packet: int
     """Bytes of a full packet to the device."""
     name: str
-    backend: Any
 
     def release(self) -> None:
         """Give the interface back; transfers on it end."""
@@ -114,12 +113,14 @@ def open_function(wanted: WantedUsb, *, detach: bool) -> Function:
         going=int(going.bEndpointAddress),
         packet=int(going.wMaxPacketSize),
         name=f"the USB device {wanted}",
-        backend=backend,
     )
 
 
 def _find(backend: Any, wanted: WantedUsb) -> Any:
-    candidates = list(usb.core.find(find_all=True, backend=backend, idVendor=wanted.vid, idProduct=wanted.pid))
+    candidates = [
+        _tied(device, backend)
+        for device in usb.core.find(find_all=True, backend=backend, idVendor=wanted.vid, idProduct=wanted.pid)
+    ]
     if wanted.place:
         candidates = [device for device in candidates if place_of(device) == wanted.place]
     if wanted.serial_number:
@@ -137,6 +138,14 @@ def _find(backend: Any, wanted: WantedUsb) -> Any:
         shown = ", ".join(there[:MOST_SHOWN]) or "no USB device at all"
         raise Unreachable(f"no USB device is {wanted}; is it plugged in? There is: {shown} (gateway ports lists them)")
     return candidates[0]
+
+
+def _tied(device: Any, backend: Any) -> Any:
+    """The device, with a hold on its backend: pyusb would let go of libusb first, and of the device afterwards, which
+    is no more then.
+    """
+    device._ctx.dev.backend = backend
+    return device
 
 
 def place_of(device: Any) -> str:

@@ -40,8 +40,9 @@ class UsbStream(Stream):
         self._device = function.device
         self._inbox = Inbox()
         self._writing = threading.Lock()
-        self._closing = threading.Lock()
-        self._closed = False
+        self._holding = threading.RLock()
+        """Held by whoever closes the device, or says goodbye to it."""
+        self._closed = self._gone = False
         nonce = secrets.token_bytes(session.NONCE)
         try:
             for endpoint in (function.coming, function.going):
@@ -135,20 +136,22 @@ class UsbStream(Stream):
         return LinkDown(f"{self._function.name} was closed by this side")
 
     def close(self) -> None:
-        with self._closing:
+        with self._holding:
             if self._closed:
                 return
             self._closed = True
-        self._inbox.close(self._closed_here())
-        with contextlib.suppress(usb.core.USBError):
-            self._function.say(session.CLOSE, timeout_ms=CLOSE_MS)
-        self._function.release()  # the transfers end
+            self._inbox.close(self._closed_here())
+            if not self._gone:
+                with contextlib.suppress(usb.core.USBError):
+                    self._function.say(session.CLOSE, timeout_ms=CLOSE_MS)
+                self._function.release()  # the transfers end
         if threading.current_thread() is not self._thread:
             self._thread.join(LEAVE_S)
 
     def _leave(self) -> None:
         """The thread that reads is through: the device was closed, or it is lost."""
-        with self._writing:
+        with self._writing, self._holding:
+            self._gone = True
             self._function.close()
 
     @property

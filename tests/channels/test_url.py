@@ -197,6 +197,8 @@ def test_every_scheme_has_its_module() -> None:
         "serial": "serial:///dev/x",
         "rfc2217": "rfc2217://h:1",
         "socket": "socket://h:1",
+        "usb": "usb://1209:0001",
+        "gadget": "gadget://",
     }
     assert set(samples) == set(SCHEMES)
     assert [parse_url(url).scheme for url in samples.values()] == list(samples)
