@@ -98,6 +98,7 @@ class _ModelWire:
         self._model.tell()
 
     def halt(self) -> None:
+        self._model.halt(GOING)
         threading.Thread(target=self._halt, name="halt", daemon=True).start()
 
     def _halt(self) -> None:
