@@ -11,7 +11,7 @@ from typing import Final
 
 from gateway.errors import LinkDown
 
-MOST_HELD: Final = 4 * 1024 * 1024
+MOST_HELD: Final = 2 * 1024 * 1024
 """So many bytes wait to be read at most: then who brings them waits, and the sender after them."""
 
 
@@ -57,20 +57,18 @@ class Inbox:
                 self._error = error
                 self._tell()
 
-    def take(self, size: int, timeout: float | None) -> bytes | None:
-        """See `Stream.read`."""
+    def take(self, timeout: float | None) -> bytes | None:
+        """All that has come. See `Stream.read`."""
         with self._changed:
             if not self._chunks and not self._wait(timeout):
                 return None
             if self.closed or not self._chunks:
                 self.raise_if_over()
-            chunk = self._chunks.popleft()
-            if len(chunk) > size:
-                self._chunks.appendleft(chunk[size:])
-                chunk = chunk[:size]
+            chunk = self._chunks.popleft() if len(self._chunks) == 1 else b"".join(self._chunks)
+            self._chunks.clear()
             was_full = self._held >= MOST_HELD
-            self._held -= len(chunk)
-            if not self._chunks and self._error is None and self._told:
+            self._held = 0
+            if self._error is None and self._told:
                 os.eventfd_read(self._fd)
                 self._told = False
             self._changed.notify_all()

@@ -23,8 +23,8 @@ class Stream(ABC):
 
     @abstractmethod
     def read(self, size: int, timeout: float | None) -> bytes | None:
-        """At most `size` bytes, at least one; None if none came within `timeout` seconds (0: don't wait, None: for
-        ever).
+        """At most `size` bytes, or all that has come where it is here anyway; at least one. None if none came within
+        `timeout` seconds (0: don't wait, None: for ever).
 
         Raises LinkDown at the end of the stream and for every way in which the other end can be gone.
         """
@@ -85,6 +85,11 @@ class Stream(ABC):
     def ends_with_eof(self) -> bool:
         return True
 
+    @property
+    def sends_whole(self) -> bool:
+        """One large `write` is worth a copy: each one is a transfer of its own."""
+        return False
+
 
 class StreamChannel(Channel):
     """Frames messages over a `Stream`.
@@ -115,7 +120,7 @@ class StreamChannel(Channel):
 
     def send(self, data: bytes) -> None:
         progress_s = self._limits.progress_s
-        if len(data) < LARGE_MESSAGE or self._compress:
+        if len(data) < LARGE_MESSAGE or self._compress or self._stream.sends_whole:
             self._write(frame(data, self._limits, compress=self._compress), progress_s)
         else:
             # Two more system calls cost less than another copy.

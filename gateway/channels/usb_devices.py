@@ -18,6 +18,7 @@ import usb.util
 
 from gateway.channels import usb_session as session
 from gateway.errors import Ambiguous, ConfigError, GatewayError, LinkDown, Unreachable
+from gateway.systemd.udev import user_rule
 
 MOST_SHOWN: Final = 8
 CONTROL_MS: Final = 1000
@@ -78,9 +79,10 @@ class Function:
             usb.util.release_interface(self.device, self.number)
 
     def close(self) -> None:
-        """Close the device, when nobody uses it any more."""
+        """Close the device, when nobody uses it any more, and let go of libusb: who holds the rest holds no files."""
         with contextlib.suppress(usb.core.USBError):
             usb.util.dispose_resources(self.device)
+        self.device = None
 
     def say(self, request: int, value: int = 0, data: bytes = b"", *, timeout_ms: int = CONTROL_MS) -> None:
         """A control request to the function. Raises USBError."""
@@ -230,15 +232,7 @@ def _forbidden(name: str, device: Any) -> ConfigError:
     vid, pid = (f"{number:04x}" for number in (device.idVendor, device.idProduct))
     return ConfigError(
         f"the USB device {name}: permission denied. It takes this udev rule, which `sudo gateway udev {vid}:{pid}`"
-        f" writes and loads: {udev_rule(vid, pid)}"
-    )
-
-
-def udev_rule(vid: str, pid: str) -> str:
-    """The rule that lets the group `plugdev`, and whoever sits at the machine, open a device."""
-    return (
-        f'SUBSYSTEM=="usb", ATTR{{idVendor}}=="{vid}", ATTR{{idProduct}}=="{pid}", MODE="0660", GROUP="plugdev",'
-        ' TAG+="uaccess"'
+        f" writes and loads: {user_rule(vid, pid)}"
     )
 
 

@@ -29,6 +29,8 @@ _EVENT: Final = 12
 
 _GONE: Final = frozenset({errno.ESHUTDOWN, errno.ENODEV, errno.ECONNRESET, errno.EPIPE})
 _PACKETS: Final = {"full-speed": 64, "high-speed": 512, "super-speed": 1024, "super-speed-plus": 1024}
+LEAST: Final = 4096
+"""Bytes that the kernel must have memory for."""
 HALT_S: Final = 1.0
 HALT_STEP_S: Final = 0.005
 
@@ -115,6 +117,7 @@ class FfsFunction:
             os.read(self._ep0, 0) if kind & 0x80 else os.write(self._ep0, b"")
             return
         if opens:
+            self._wire.begin()  # before the host hears that it is done
             self._function.opened(os.read(self._ep0, length))
             return
         os.read(self._ep0, 0)
@@ -122,13 +125,17 @@ class FfsFunction:
         self._wire.halt()  # a read of the host's that waits is to end
 
     def _take_data(self) -> None:
+        size = session.DEVICE
         while not self._closed:
             self._enabled.wait()
             if self._closed:
                 return
             try:
-                data = os.read(self._going, session.BUFFER)
+                data = os.read(self._going, size)
             except OSError as error:
+                if error.errno == errno.ENOMEM and size > LEAST:
+                    size //= 2  # the kernel's buffer is one piece of memory
+                    continue
                 if error.errno not in _GONE and error.errno != errno.EINTR:
                     return
                 time.sleep(HALT_STEP_S)  # until the event that says so has come
@@ -155,31 +162,56 @@ class FfsWire:
         self.enabled = False
         self.packet = _PACKETS["high-speed"]
         self._lock = threading.Lock()
+        self._session = 0
+        self._size = session.DEVICE
 
-    def send(self, data: bytes, progress_s: float, is_over: Callable[[], bool]) -> None:
+    def send(self, data: bytes, progress_s: float, is_over: Callable[[], bool], *, ends: bool = True) -> None:
         """See Wire. The kernel has no time limit here: who waits does so until the host reads, or is gone."""
         with self._lock:
             if is_over():
                 raise LinkDown("it is over")
             try:
-                os.write(self.fd, data)
-                if len(data) % self.packet == 0:
+                self._write(data)
+                if ends and len(data) % self.packet == 0:
                     os.write(self.fd, b"")  # the end of the transfer
             except OSError as error:
                 raise LinkDown(f"the USB host is gone: {error.strerror}") from None
 
+    def _write(self, data: bytes) -> None:
+        sent = 0
+        while sent < len(data):
+            try:
+                sent += os.write(self.fd, data[sent : sent + self._size])
+            except OSError as error:
+                if error.errno != errno.ENOMEM or self._size <= LEAST:
+                    raise
+                self._size //= 2  # the kernel's buffer is one piece of memory
+
     def wake(self) -> None:
         """Nobody waits in a way that could be woken."""
 
-    def halt(self) -> None:
-        threading.Thread(target=self._halt, name="halt", daemon=True).start()
+    def begin(self) -> None:
+        self._session += 1
 
-    def _halt(self) -> None:
+    def halt(self) -> None:
+        threading.Thread(target=self._halt, args=(self._session,), name="halt", daemon=True).start()
+
+    def _halt(self, number: int) -> None:
         deadline = time.monotonic() + HALT_S
         while self.enabled and time.monotonic() < deadline:
-            try:
-                os.read(self.fd, 0)  # the wrong direction: the endpoint is halted, once its queue is empty
-            except OSError as error:
-                if error.errno != errno.EAGAIN:
-                    return  # EBADMSG: it is halted
+            # While somebody writes, the kernel would have us wait, and halt a later session then.
+            if self._lock.acquire(blocking=False):
+                try:
+                    if number != self._session or self._halt_now():
+                        return
+                finally:
+                    self._lock.release()
             time.sleep(HALT_STEP_S)
+
+    def _halt_now(self) -> bool:
+        """Halt the endpoint, if all that was sent has been read; whether there is nothing more to do."""
+        try:
+            os.read(self.fd, 0)  # the wrong direction
+        except OSError as error:
+            return error.errno != errno.EAGAIN  # EBADMSG: it is halted
+        return False

@@ -17,8 +17,14 @@ MARKER_S: Final = 1.0
 class Wire(Protocol):
     """The endpoints, as the function's controller has them."""
 
-    def send(self, data: bytes, progress_s: float, is_over: Callable[[], bool]) -> None:
-        """Send a transfer. Raises LinkDown where the host takes nothing for so long, is gone, or `is_over` says so."""
+    def send(self, data: bytes, progress_s: float, is_over: Callable[[], bool], *, ends: bool = True) -> None:
+        """Send a piece of a transfer: full packets, unless it `ends` it.
+
+        Raises LinkDown where the host takes nothing for so long, is gone, or `is_over` says so.
+        """
+
+    def begin(self) -> None:
+        """A session begins: what `halt` asked for is not to be done any more."""
 
     def halt(self) -> None:
         """Answer the host's reads with a stall, as soon as it has what was sent. Must not wait."""
@@ -44,6 +50,7 @@ class Function:
     def opened(self, nonce: bytes) -> None:
         """OPEN: a session begins as soon as its marker comes."""
         self._end("the host began anew")
+        self._wire.begin()
         with self._lock:
             self._expected = session.marker(nonce)
 
@@ -103,19 +110,19 @@ class FunctionStream(Stream):
         self.inbox.end(error)
 
     def read(self, size: int, timeout: float | None) -> bytes | None:
-        return self.inbox.take(size, timeout)
+        return self.inbox.take(timeout)
 
     def wait_readable(self, timeout: float | None) -> bool:
         return self.inbox.wait(timeout)
 
     def write(self, data: bytes, progress_s: float) -> None:
         with self._writing:
-            for start in range(0, len(data), session.TRANSFER):
+            for start in range(0, len(data), session.DEVICE):
                 self.inbox.raise_if_over()
-                whole = len(data) <= session.TRANSFER
-                piece = data if whole else data[start : start + session.TRANSFER]
+                piece = data if len(data) <= session.DEVICE else data[start : start + session.DEVICE]
+                ends = start + session.DEVICE >= len(data)
                 try:
-                    self._wire.send(piece, progress_s, lambda: self.inbox.is_over)
+                    self._wire.send(piece, progress_s, lambda: self.inbox.is_over, ends=ends)
                 except LinkDown:
                     self.inbox.raise_if_over()
                     raise
@@ -136,6 +143,10 @@ class FunctionStream(Stream):
         self._wire.wake()
         if by_us:
             self._wire.halt()
+
+    @property
+    def sends_whole(self) -> bool:
+        return True
 
     @property
     def closed(self) -> bool:

@@ -24,9 +24,12 @@ VERSION: Final = 1
 """The value of OPEN."""
 NONCE: Final = 8
 MAGIC: Final = b"RPyC-USB"
-TRANSFER: Final = 65536
-"""Bytes that are sent as one transfer at most. Whoever reads has room for more, so its end never comes by itself."""
-BUFFER: Final = 2 * TRANSFER
+LARGE: Final = 1088 * 1024
+"""Bytes that a host reads or writes in one go while there are many: so the bus does not wait for it in between."""
+SMALL: Final = 65536
+"""Otherwise, for the kernel makes a buffer of that size each time."""
+DEVICE: Final = 256 * 1024
+"""What a device reads or writes in one go."""
 
 
 def marker(nonce: bytes) -> bytes:

@@ -37,7 +37,6 @@ class UsbStream(Stream):
 
     def __init__(self, function: Function, timeout: float) -> None:
         self._function = function
-        self._device = function.device
         self._inbox = Inbox()
         self._writing = threading.Lock()
         self._holding = threading.RLock()
@@ -45,13 +44,15 @@ class UsbStream(Stream):
         self._closed = self._gone = False
         nonce = secrets.token_bytes(session.NONCE)
         try:
-            for endpoint in (function.coming, function.going):
-                self._device.clear_halt(endpoint)
             function.say(session.OPEN, session.VERSION, nonce, timeout_ms=max(1, int(timeout * 1000)))
-            self._device.write(function.going, session.marker(nonce), max(1, int(timeout * 1000)))
+            # The device ended its last session by halting. Not before OPEN, or it could do so afterwards.
+            for endpoint in (function.coming, function.going):
+                function.device.clear_halt(endpoint)
+            function.device.write(function.going, session.marker(nonce), max(1, int(timeout * 1000)))
         except usb.core.USBError as error:
+            failure = usb_error(function.name.removeprefix("the USB device "), error, function.device)
             function.close()
-            raise usb_error(function.name.removeprefix("the USB device "), error, self._device) from None
+            raise failure from None
         self._begun = threading.Event()
         self._thread = threading.Thread(target=self._read_all, args=(nonce,), name=f"read {function.name}", daemon=True)
         self._thread.start()
@@ -65,30 +66,30 @@ class UsbStream(Stream):
     # -- what comes -------------------------------------------------------------------------------------------------
 
     def _read_all(self, nonce: bytes) -> None:
-        buffer = array.array("B", bytes(session.BUFFER))
-        view = memoryview(buffer)
-        read, coming = self._device.read, self._function.coming
+        read, coming = self._function.device.read, self._function.coming
+        small, large = (array.array("B", bytes(size)) for size in (session.SMALL, session.LARGE))
+        buffer = small
         begun = False
         try:
             while not self._closed:
                 count = read(coming, buffer, FOREVER)
-                if begun:
-                    if count and not self._inbox.put(view[:count].tobytes()):
-                        return
-                elif view[:count] == session.marker(nonce):
-                    begun = True
-                    self._begun.set()
+                data = memoryview(buffer)[:count]
+                if not begun:
+                    begun = data == session.marker(nonce)  # else it is of an earlier session
+                    if begun:
+                        self._begun.set()
+                elif count and not self._inbox.put(data.tobytes()):
+                    return
+                buffer = large if count >= session.SMALL else small
         except usb.core.USBError as error:
-            if error.errno == errno.EOVERFLOW:
-                self._inbox.end(LinkDown(f"{self._function.name} sends larger packets than it may"))
             self._inbox.end(usb_lost(self._function.name, error))
         finally:
-            self._inbox.end(LinkDown(f"{self._function.name} was closed by this side"))
+            self._inbox.end(self._closed_here())
             self._begun.set()
             self._leave()
 
     def read(self, size: int, timeout: float | None) -> bytes | None:
-        return self._inbox.take(size, timeout)
+        return self._inbox.take(timeout)
 
     def wait_readable(self, timeout: float | None) -> bool:
         return self._inbox.wait(timeout)
@@ -114,18 +115,19 @@ class UsbStream(Stream):
                 raise usb_lost(self._function.name, error) from None
 
     def _write(self, data: bytes, progress_s: float) -> None:
-        going, timeout = self._function.going, max(1, int(progress_s * 1000))
-        rest = data if len(data) <= session.TRANSFER else memoryview(data)
-        while rest:
-            piece = rest[: session.TRANSFER]
-            count = self._device.write(going, piece, timeout)
-            if count == len(piece) and count % self._function.packet == 0:
-                self._device.write(going, b"", timeout)  # the end of the transfer
-            rest = rest[count:]
+        write, going, timeout = self._function.device.write, self._function.going, max(1, int(progress_s * 1000))
+        sent = 0
+        while sent < len(data):
+            # A slice of its own: pyusb takes a memoryview byte by byte.
+            sent += write(going, data if len(data) <= session.LARGE else data[sent : sent + session.LARGE], timeout)
+            if sent < len(data) <= session.LARGE:
+                data, sent = data[sent:], 0  # it took a part only, for want of time
+        if len(data) % self._function.packet == 0:
+            write(going, b"", timeout)  # the end of the transfer
 
     def _beat(self) -> None:
         with contextlib.suppress(usb.core.USBTimeoutError):
-            self._device.write(self._function.going, HEARTBEAT, BEAT_MS)
+            self._function.device.write(self._function.going, HEARTBEAT, BEAT_MS)
 
     def takes_at_once(self) -> bool:
         return not self._closed and not self._writing.locked()
@@ -153,6 +155,10 @@ class UsbStream(Stream):
         with self._writing, self._holding:
             self._gone = True
             self._function.close()
+
+    @property
+    def sends_whole(self) -> bool:
+        return True
 
     @property
     def closed(self) -> bool:

@@ -38,6 +38,7 @@ COMMANDS: Final = {
     "clients": "Show, add and revoke the clients of this machine's gateway.",
     "audit": "Check or show the record of what was done through a gateway.",
     "ports": "List this machine's serial ports and USB devices.",
+    "udev": "Let people open a USB device.",
     "firmware": "Look at, reset and fill the boards that speak the protocol themselves.",
     "service": "Make the gateway a service that starts at boot: install, uninstall, show.",
     "doctor": "Find out why the gateway does not work here, and print the fix.",

@@ -12,6 +12,7 @@ import usb.core
 from gateway.channels.port_names import SerialPort, find_serial_ports
 from gateway.cli.main import subcommand
 from gateway.cli.screen import Screen
+from gateway.systemd.udev import user_rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,6 @@ def _serial_fix(port: SerialPort) -> str:
 def _usb_fix(device: UsbDevice) -> str:
     vid, pid = device.vid_pid.split(":")
     return (
-        f"{device.stable}: this user can't open it; put this in /etc/udev/rules.d/70-instruments.rules and replug: "
-        f'SUBSYSTEM=="usb", ATTR{{idVendor}}=="{vid}", ATTR{{idProduct}}=="{pid}", MODE="0660", TAG+="uaccess"'
+        f"{device.stable}: this user can't open it; `sudo gateway udev {vid}:{pid}` puts this rule into place: "
+        f"{user_rule(vid, pid)}"
     )

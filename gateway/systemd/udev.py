@@ -68,6 +68,11 @@ def usb_rule(vid: str, pid: str, *, group: str = NAME) -> str:
     )
 
 
+def user_rule(vid: str, pid: str) -> str:
+    """The rule that opens one USB device to the group plugdev, and to whoever sits at the machine."""
+    return f'{usb_rule(vid, pid, group="plugdev")}, TAG+="uaccess"'
+
+
 def modem_rule(vid: str, pid: str) -> str:
     """The rule that keeps ModemManager from one USB device."""
     return (

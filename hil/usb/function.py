@@ -18,8 +18,8 @@ from hil.usb.model import Endpoint, Interface, Setup, Stall, UsbModel
 COMING: Final = 0x81
 """To the host."""
 GOING: Final = 0x02
-MOST_QUEUED: Final = 256 * 1024
-"""So much waits to be read by the host, at most."""
+MOST_QUEUED: Final = 2 * session.LARGE
+"""So much waits to be read by the host, at most; more than one read of its takes."""
 DRAIN_S: Final = 1.0
 
 
@@ -78,8 +78,9 @@ class RpycFunction(UsbModel):
 class _ModelWire:
     def __init__(self, model: RpycFunction) -> None:
         self._model = model
+        self._session = 0
 
-    def send(self, data: bytes, progress_s: float, is_over: Callable[[], bool]) -> None:
+    def send(self, data: bytes, progress_s: float, is_over: Callable[[], bool], *, ends: bool = True) -> None:
         model = self._model
         deadline = monotonic() + progress_s
         with model.changed:
@@ -91,20 +92,27 @@ class _ModelWire:
         if not model.plugged:
             raise LinkDown("the USB cable was pulled")
         model.send(COMING, data)
-        if len(data) % model.packet(COMING) == 0:
+        if ends and len(data) % model.packet(COMING) == 0:
             model.send(COMING, b"")
 
     def wake(self) -> None:
         self._model.tell()
 
+    def begin(self) -> None:
+        with self._model.changed:
+            self._session += 1
+
     def halt(self) -> None:
         self._model.halt(GOING)
-        threading.Thread(target=self._halt, name="halt", daemon=True).start()
+        threading.Thread(target=self._halt, args=(self._session,), name="halt", daemon=True).start()
 
-    def _halt(self) -> None:
+    def _halt(self, session: int) -> None:
         model = self._model
         deadline = monotonic() + DRAIN_S
         with model.changed:
             while model.plugged and model.queued(COMING) and monotonic() < deadline:
                 model.changed.wait(0.05)
-        model.halt(COMING)
+            if session != self._session:
+                return
+            model.halted.add(COMING)
+        model.tell()

@@ -14,10 +14,10 @@ import pytest
 import gateway
 from gateway.channels import Channel, open_channel, parse_url
 from gateway.channels import usb_session as session
-from gateway.channels.usb_devices import udev_rule
 from gateway.errors import Ambiguous, ConfigError, GatewayError, LinkDown, OutcomeUnknown, Unreachable
 from gateway.server.bridge import Host
 from gateway.server.registry import GatewayService
+from gateway.systemd.udev import user_rule
 from hil.channel_checks import CHECKS, SIZES
 from hil.conformance import Job
 from hil.usb.function import COMING, GOING, RpycFunction
@@ -135,7 +135,7 @@ def test_without_permission_the_rule_is_told(bus: Bus, function: RpycFunction) -
     for url in (URL, f"{URL}/HIL0001"):
         with pytest.raises(ConfigError) as caught:
             open_channel(url)
-        assert udev_rule("1209", "0001") in str(caught.value)
+        assert user_rule("1209", "0001") in str(caught.value)
         assert "sudo gateway udev 1209:0001" in str(caught.value)
 
 

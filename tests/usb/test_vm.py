@@ -1,0 +1,129 @@
+"""usb:// on a real Linux USB stack, in a virtual machine: libusb, the kernel's drivers, plugging and unplugging."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import statistics
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+
+import gateway
+from gateway.errors import DeviceUnavailable, GatewayError, LinkDown, OutcomeUnknown
+from hil.usb.redir import Redir
+from hil.vm.machine import Vm
+from tests.server.bridged import wait_until
+from tests.usb.softhost import SoftHost, numbers_once
+
+ROOT = Path(__file__).resolve().parents[2]
+PYTHON = shlex.quote(sys.executable)
+PORT = 18871
+CYCLES = 20
+SLOW_S = 60.0
+"""All in the machine is emulated, ten to thirty times slower than here."""
+
+
+def in_guest(*arguments: str) -> str:
+    """The shell's line that runs Python there."""
+    return f"cd {shlex.quote(str(ROOT))}; {PYTHON} {shlex.join(arguments)}"
+
+
+def test_both_ends_on_the_kernels_own_stacks(vm_image: Path) -> None:
+    command = in_guest("tests/usb/guest_gadget.py", "conformance", "unplug")
+    with Vm(command, folder=vm_image) as vm:
+        assert vm.wait(120.0) == 0, vm.console
+        found = json.loads(vm.console.rpartition("result ")[2].splitlines()[0])
+    assert found["conformance"]["checks"] == 18
+    assert "is gone: unplugged" in found["unplug"]["said"]
+    assert found["unplug"]["unplugged_s"] < 3.0
+    assert found["left"] == []
+
+
+def test_a_gateway_uses_a_host_that_is_plugged_in_and_out(vm_image: Path) -> None:
+    # The gateway is the supervisor's child.
+    child = "c=$(cat /proc/$!/task/$!/children); c=${c% }; c=/proc/${c##* }"
+    watch = f"while sleep 0.5; do {child}; echo [left] $(ls $c/fd | wc -l) $(ls $c/task | wc -l); done"
+    command = f"{in_guest('-m', 'gateway', 'serve', '--config', 'tests/usb/guest_gateway.toml')} & {watch}"
+    with ExitStack() as stack:
+        soft = SoftHost(stack)
+        vm = stack.enter_context(Vm(command, redirs=["pi"], ports=[PORT], folder=vm_image))
+        vm.wait_for(f" at tcp://10.0.2.15:{PORT}", SLOW_S)
+        conn = gateway.connect(f"tcp://127.0.0.1:{vm.port(PORT)}", config={"sync_request_timeout": SLOW_S})
+        stack.callback(conn.close)
+        bench = Plugging(soft, vm, conn)
+        bench.plug()
+        assert conn.root.pi.box.echo(bytes(100_000)) == bytes(100_000)
+        for _ in range(2):
+            bench.cycle()
+        before = bench.left()
+        for _ in range(CYCLES):
+            bench.cycle()
+        after = bench.left()
+        assert after[0] <= before[0] + 1, f"open files before and after {CYCLES} replugs: {before[0]}, {after[0]}"
+        assert after[1] <= before[1] + 2, f"threads before and after {CYCLES} replugs: {before[1]}, {after[1]}"
+        assert numbers_once(soft.box)
+        assert set(bench.done) <= set(soft.box.calls)
+        print(f"plug to first good call {_spread(bench.up_s)}; unplug to typed error {_spread(bench.down_s)}")
+
+
+def _spread(seconds: list[float]) -> str:
+    return f"median {statistics.median(seconds):.3f} s, worst {max(seconds):.3f} s"
+
+
+class Plugging:
+    """Plugs a host in and out, and calls it meanwhile."""
+
+    def __init__(self, soft: SoftHost, vm: Vm, conn: Any) -> None:
+        self.soft, self.vm, self.conn = soft, vm, conn
+        self.number = 0
+        self.done: list[int] = []
+        """Numbers whose call was answered."""
+        self.up_s: list[float] = []
+        self.down_s: list[float] = []
+        self._redir: Redir | None = None
+
+    def plug(self) -> None:
+        """Plug it in, and wait for the first call that is answered."""
+        begin = monotonic()
+        self._redir = Redir(self.soft.function, self.vm.redir("pi"))
+        wait_until(self._answers, "the first good call", SLOW_S)
+        self.up_s.append(monotonic() - begin)
+
+    def _answers(self) -> bool:
+        self.number += 1
+        try:
+            self.conn.root.pi.box.count(self.number)
+        except (GatewayError, AttributeError):
+            return False
+        self.done.append(self.number)
+        return True
+
+    def cycle(self) -> None:
+        """Pull it out while a call runs, and plug it in again."""
+        self.number += 1
+        self.soft.box.entered.clear()
+        self.soft.box.release.clear()
+        waiting = gateway.async_(self.conn.root.pi.box.block)(self.number)
+        assert self.soft.box.entered.wait(SLOW_S)
+        begin = monotonic()
+        assert self._redir is not None
+        self._redir.close()
+        with pytest.raises((OutcomeUnknown, DeviceUnavailable, LinkDown)) as caught:
+            _ = waiting.value
+        self.down_s.append(monotonic() - begin)
+        assert isinstance(caught.value, OutcomeUnknown), caught.value
+        self.soft.box.release.set()
+        self.plug()
+
+    def left(self) -> tuple[int, int]:
+        """How many open files and threads the gateway has, a moment later."""
+        seen = len(re.findall(r"\[left\] (\d+) (\d+)", self.vm.console))
+        wait_until(lambda: len(re.findall(r"\[left\] (\d+) (\d+)", self.vm.console)) > seen + 2, "its count", SLOW_S)
+        files, threads = re.findall(r"\[left\] (\d+) (\d+)", self.vm.console)[-1]
+        return int(files), int(threads)
