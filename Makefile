@@ -8,7 +8,7 @@ PACKAGES := gateway devices firmware_bridge hil
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip install -qq --no-input
 
 .PHONY: help demo test check bench bench-calls bench-line bench-observers bench-service bench-supervised bench-firmware
-.PHONY: firmware firmware-fuzz docs wheelhouse clean
+.PHONY: bench-usb firmware firmware-fuzz vm docs wheelhouse clean
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make bench   measure: bench-calls and bench-line against stock rpyc, bench-observers how late readings are,"
 	@echo "             bench-service and bench-supervised how soon devices are safe"
 	@echo "make firmware     build the example for a Cortex-M, and print its sizes (bench-firmware: what it reaches in QEMU)"
+	@echo "make vm      build the virtual machine with a real USB stack, for the tests of usb:// (bench-usb: what it carries)"
 	@echo "make docs    build the documentation into site/ and check its links"
 	@echo "make wheelhouse   download what an installation without a network needs, into build/wheelhouse/"
 	@echo "make clean   remove everything the other targets made, .venv too"
@@ -55,6 +56,9 @@ bench-supervised: $(VENV)/.installed-dev
 bench-firmware: $(VENV)/.installed-dev
 	@PYTHONPATH=. $(BIN)/python tests/bench/firmware.py $(ARGS)
 
+bench-usb: $(VENV)/.installed-dev
+	@PYTHONPATH=. $(BIN)/python tests/bench/usb_carriers.py $(ARGS)
+
 firmware:
 	@command -v arm-none-eabi-gcc >/dev/null || { echo "error: there is no arm-none-eabi-gcc; install gcc-arm-none-eabi" >&2; exit 1; }
 	@$(MAKE) --no-print-directory -C firmware_bridge/c OUT=$(CURDIR)/build/firmware
@@ -63,6 +67,9 @@ FUZZ_RUNS := 1000000
 firmware-fuzz:
 	@command -v clang >/dev/null || { echo "error: there is no clang; install clang and libclang-rt-dev" >&2; exit 1; }
 	@$(MAKE) --no-print-directory -C firmware_bridge/c OUT=$(CURDIR)/build/firmware RUNS=$(FUZZ_RUNS) fuzz
+
+vm: $(VENV)/.installed-dev
+	@$(BIN)/python -m hil.vm.image build/vm
 
 docs: $(VENV)/.installed-docs
 	@$(BIN)/mkdocs build --strict

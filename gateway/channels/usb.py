@@ -70,8 +70,9 @@ def serial_number(url: ChannelUrl[Any]) -> str:
 def connect(url: ChannelUrl[UsbOptions], limits: Limits, timeout: float) -> Channel:
     """Open the device for this process alone. Raises as `open_function` and `UsbStream`."""
     # libusb is looked for only where a device is to be opened.
-    from gateway.channels.usb_devices import WantedUsb, open_function
+    from gateway.channels.usb_devices import open_function
     from gateway.channels.usb_stream import UsbStream
+    from gateway.usb.finding import WantedUsb
 
     wanted = WantedUsb(*ids(url), serial_number(url), url.options.path, url.options.interface)
     function = open_function(wanted, detach=url.options.detach)

@@ -14,9 +14,10 @@ import usb.core
 from gateway.channels import usb_session as session
 from gateway.channels.inbox import Inbox
 from gateway.channels.stream import Stream
-from gateway.channels.usb_devices import Function, usb_error, usb_lost
-from gateway.errors import LinkDown, Unreachable
+from gateway.channels.usb_devices import ADVICE, Function
+from gateway.errors import ConfigError, GatewayError, LinkDown, Unreachable
 from gateway.protocol.framing import HEARTBEAT
+from gateway.usb.finding import usb_error, usb_lost
 
 CLOSE_MS: Final = 50
 """Saying goodbye to a device may take so long."""
@@ -50,7 +51,9 @@ class UsbStream(Stream):
                 function.device.clear_halt(endpoint)
             function.device.write(function.going, session.marker(nonce), max(1, int(timeout * 1000)))
         except usb.core.USBError as error:
-            failure = usb_error(function.name.removeprefix("the USB device "), error, function.device)
+            failure: GatewayError = ConfigError(f"{function.name} has no RPyC function; {ADVICE}")
+            if error.errno != errno.EPIPE:
+                failure = usb_error(function.name.removeprefix("the USB device "), error, function.device)
             function.close()
             raise failure from None
         self._begun = threading.Event()

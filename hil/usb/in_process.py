@@ -23,6 +23,7 @@ from typing import Any, Final
 import usb.backend
 import usb.core
 
+from gateway.usb import finding
 from hil.usb.model import IN, Setup, Stall, UsbModel
 
 HIGH_SPEED: Final = 3
@@ -87,14 +88,12 @@ class Bus:
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Whoever opens `usb://` in this process meanwhile finds the devices of this bus, and no others."""
-        from gateway.channels import usb_devices
-
-        before, usb_devices.find_backend = usb_devices.find_backend, self.backend
+        """Whoever opens a USB device in this process meanwhile finds the devices of this bus, and no others."""
+        before, finding.find_backend = finding.find_backend, self.backend
         try:
             yield
         finally:
-            usb_devices.find_backend = before
+            finding.find_backend = before
 
     def backend(self) -> usb.backend.IBackend:
         """A backend of pyusb that sees this bus."""

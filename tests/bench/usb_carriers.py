@@ -24,7 +24,7 @@ HERE: Final = Path(__file__).resolve()
 ROOT: Final = HERE.parents[2]
 sys.path.insert(0, str(ROOT))
 
-from gateway.channels.usb_devices import WantedUsb  # noqa: E402
+from gateway.usb.finding import WantedUsb  # noqa: E402
 from hil.usb.function import RpycFunction  # noqa: E402
 from hil.usb.in_process import Bus  # noqa: E402
 from hil.usb.redir import Redir  # noqa: E402

@@ -19,10 +19,11 @@ import gateway
 from gateway.channels import Channel, open_channel
 from gateway.channels import usb_session as session
 from gateway.channels.stream import StreamChannel
-from gateway.channels.usb_devices import Function, WantedUsb, open_function
+from gateway.channels.usb_devices import Function, open_function
 from gateway.errors import LinkDown, Unreachable
 from gateway.service.exposure import Exposable, exposed
 from gateway.service.service import Service
+from gateway.usb.finding import WantedUsb
 
 MESSAGE: Final = 1024 * 1024
 COMMAND: Final = struct.Struct(">cI")
