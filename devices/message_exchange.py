@@ -1,4 +1,4 @@
-"""Message exchange (IEEE 488.2, chapter 6) with one instrument over a serial line: one message out, its answer in.
+"""Message exchange (IEEE 488.2, chapter 6) with one instrument over a line: one message out, its answer in.
 
 When an answer does not come, is damaged or too long, the two ends may be out of step: what comes next may be the late
 answer and must not be taken for the next one. So the next exchange first asks `*IDN?` and drops all that comes before
@@ -8,11 +8,14 @@ the answer that is known since `open`: an instrument answers in order.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from devices import scpi
 from devices.line import SerialLine
 from gateway.errors import CallTimeout, DeviceError
+
+if TYPE_CHECKING:
+    from devices.usbtmc import UsbTmcLine
 
 MAX_TEXT: Final = 64 * 1024
 """Bytes of one answer in text, unless the caller expects more."""
@@ -32,7 +35,7 @@ R = TypeVar("R")
 class MessageExchange:
     """Tells and asks. The errors of `SerialLine` pass through; texts that are not SCPI raise DeviceError."""
 
-    def __init__(self, line: SerialLine, *, terminator: bytes, timeout_s: float) -> None:
+    def __init__(self, line: SerialLine | UsbTmcLine, *, terminator: bytes, timeout_s: float) -> None:
         self._line = line
         self._terminator = terminator
         self._timeout_s = timeout_s

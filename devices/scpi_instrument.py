@@ -1,4 +1,4 @@
-"""A SCPI instrument on a serial line: what all drivers of such instruments share.
+"""A SCPI instrument on a serial line or by USBTMC: what all drivers of such instruments share.
 
 After everything that was sent, the instrument's error queue is read back, and what it holds is raised as `DeviceError`
 with the first entry as `number` and `text`, and all of them as `entries`.
@@ -9,7 +9,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
+
+from msgspec import Meta
 
 from devices import scpi
 from devices.base import Device
@@ -18,6 +20,10 @@ from devices.message_exchange import MAX_QUEUE, MAX_TEXT, MessageExchange
 from gateway.errors import CallTimeout, DeviceError, DeviceUnavailable, GatewayError, OutcomeUnknown
 from gateway.service.exposure import exposed
 
+if TYPE_CHECKING:
+    from devices.usbtmc import UsbTmcLine
+
+RESOURCE: Final = r"usbtmc://[0-9A-Fa-f]{4}:[0-9A-Fa-f]{4}(/[!-~]{1,126})?"
 DIAGNOSIS_S: Final = 1.0
 """How long an instrument that did not answer is asked for the reason, at most."""
 
@@ -25,12 +31,20 @@ T = TypeVar("T")
 
 
 class ScpiOptions(LineOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Options of every SCPI instrument on a serial line."""
+    """Options of every SCPI instrument: on a serial `port`, or a USBTMC `resource`."""
 
+    port: Annotated[str, Meta(max_length=4096)] = ""
+    """Path of the serial port. Prefer a name under /dev/serial/by-id: it survives replugging."""
+    resource: Annotated[str, Meta(pattern=f"^{RESOURCE}$")] | None = None
+    """Of an instrument on USB, instead of a port: `usbtmc://VID:PID/SERIAL`; the serial number may be left out."""
     terminator: Literal["\n", "\r\n", "\r"] = "\n"
     """What ends a message, in both directions."""
     check_errors: bool = True
     """Read `SYST:ERR?` back after each message. Off only for an instrument that does not know it."""
+
+    def __post_init__(self) -> None:
+        if bool(self.port) == bool(self.resource):
+            raise ValueError("give `port` or `resource`, one of them")
 
 
 class ScpiInstrument(Device):
@@ -46,7 +60,13 @@ class ScpiInstrument(Device):
     def __init__(self, name: str, options: ScpiOptions) -> None:
         super().__init__(name, options)
         terminator = options.terminator.encode("ascii")
-        self._line = SerialLine(options, terminator=terminator)
+        self._line: SerialLine | UsbTmcLine
+        if options.resource is None:
+            self._line = SerialLine(options, terminator=terminator)
+        else:
+            from devices.usbtmc import UsbTmcLine  # and with it libusb, which few need
+
+            self._line = UsbTmcLine(options.resource, options.timeout_s, terminator=terminator)
         self._exchange = MessageExchange(self._line, terminator=terminator, timeout_s=options.timeout_s)
         # The gateway calls one at a time; a script that uses a driver without a gateway may have threads of its own.
         self._lock = threading.RLock()

@@ -202,17 +202,19 @@ def with_port(section: DeviceSection, port: str) -> DeviceSection:
 
 
 def clashes(config: Config) -> list[ConfigError]:
-    """One error for each device that says by the same `match` or `port` where it is as one before it does."""
+    """One error for each device that says where it is by the same `match`, `port` or `resource` as one before it."""
     first: dict[str, DeviceSection] = {}
     problems = []
     for section in config.devices:
-        match, port = section.common.match, section.options.get("port")
-        key = repr(match) if match is not None else port if isinstance(port, str) else None
+        match = section.common.match
+        where = "match" if match is not None else "resource" if "resource" in section.options else "port"
+        place = section.options.get(where)
+        key = repr(match) if match is not None else place if isinstance(place, str) else None
         other = first.setdefault(key, section) if key is not None else section
         if other is not section:
-            path = (*section.path, "match" if match is not None else "port")
-            place = other.source.place((*other.path, path[-1]))
-            problems.append(section.source.error(path, f"{other.name} ({place}) has the same {path[-1]!r}"))
+            path = (*section.path, where)
+            there = other.source.place((*other.path, where))
+            problems.append(section.source.error(path, f"{other.name} ({there}) has the same {where!r}"))
     return problems
 
 

@@ -138,8 +138,11 @@ def _check_match(match: Match, table: Table, source: Source, path: KeyPath) -> l
     if match.idn is not None and not match.probe:
         what = "'match.idn' needs probe = true: *IDN? is then sent to ports that nobody has open"
         problems.append(source.error((*path, "idn"), what))
-    if "port" in table:
-        problems.append(source.error(path, "'match' and 'port' both say where the device is; keep one of them"))
+    problems += [
+        source.error(path, f"'match' and {key!r} both say where the device is; keep one of them")
+        for key in ("port", "resource")
+        if key in table
+    ]
     return problems
 
 

@@ -81,8 +81,9 @@ def _device(name: str, options: type[Any], common: Mapping[str, Any], definition
         "required": ["driver", *required],
         "additionalProperties": False,
     }
-    if "port" in own.get("required", ()):
-        made["oneOf"] = [{"required": ["port"]}, {"required": ["match"]}]
+    if "port" in own.get("required", ()) or "resource" in own["properties"]:
+        places = [key for key in ("port", "resource") if key in own["properties"]]
+        made["oneOf"] = [{"required": [key]} for key in (*places, "match")]
     elif "port" in own["properties"]:
         made["not"] = {"required": ["port", "match"]}
     return made

@@ -7,6 +7,7 @@ import re
 import shlex
 import statistics
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic
@@ -15,11 +16,15 @@ from typing import Any
 import pytest
 
 import gateway
+from devices.simulators.multimeter import SimulatedMultimeter
 from gateway.errors import DeviceUnavailable, GatewayError, LinkDown, OutcomeUnknown
+from gateway.server.registry import GatewayService
+from hil.usb.acm import AcmPort
 from hil.usb.redir import Redir
+from hil.usb.tmc import TmcInstrument
 from hil.vm.machine import Vm
 from tests.server.bridged import wait_until
-from tests.usb.softhost import SoftHost, numbers_once
+from tests.usb.softhost import Counter, SoftHost, numbers_once
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = shlex.quote(sys.executable)
@@ -74,6 +79,46 @@ def test_a_gateway_uses_a_host_that_is_plugged_in_and_out(vm_image: Path) -> Non
 
 def _spread(seconds: list[float]) -> str:
     return f"median {statistics.median(seconds):.3f} s, worst {max(seconds):.3f} s"
+
+
+def test_a_gateway_drives_an_instrument_and_a_serial_port_of_the_kernel(vm_image: Path) -> None:
+    with ExitStack() as stack:
+        port = AcmPort()
+        host_end = port.join_pty()
+        counter = Counter()
+        served = gateway.Server(GatewayService({"box": counter}), f"serial://{host_end}?baudrate=2000000", strict=True)
+        stack.enter_context(served)
+        command = in_guest("-m", "gateway", "serve", "--config", "tests/usb/guest_gateway.toml")
+        vm = stack.enter_context(Vm(command, redirs=["dmm", "acm"], ports=[PORT], folder=vm_image))
+        vm.wait_for("[vm] ready", SLOW_S)
+        stack.callback(Redir(TmcInstrument(SimulatedMultimeter().receive), vm.redir("dmm")).close)
+        stack.callback(Redir(port, vm.redir("acm")).close)
+        vm.wait_for(f" at tcp://10.0.2.15:{PORT}", SLOW_S)
+        conn = gateway.connect(f"tcp://127.0.0.1:{vm.port(PORT)}", config={"sync_request_timeout": SLOW_S})
+        stack.callback(conn.close)
+        root = conn.root
+        # by USBTMC, with the kernel's usbtmc sent away
+        wait_until(lambda: _said(root.dmm1.identify), "the multimeter answers", SLOW_S)
+        assert root.dmm1.identify().count(",") == 3
+        assert len(root.dmm1.waveform(5000)) == 5000
+        # by the link on /dev/ttyACM0, with errors of the line
+        wait_until(lambda: _said(lambda: root.line.box.echo(b"x")), "the host on the line answers", SLOW_S)
+        assert port.dtr
+        assert port.baudrate == 2_000_000
+        for number in range(40):
+            if number % 4 == 0:
+                port.line_error(framing=True, overrun=number % 8 == 0)
+            assert root.line.box.count(number) == number + 1
+        assert counter.calls == list(range(40))
+        assert root.line.box.echo(bytes(range(256)) * 100) == bytes(range(256)) * 100
+
+
+def _said(call: Callable[[], Any]) -> bool:
+    try:
+        call()
+    except (GatewayError, AttributeError):
+        return False
+    return True
 
 
 class Plugging:
