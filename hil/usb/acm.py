@@ -53,11 +53,9 @@ class AcmPort(UsbModel):
         """Set the modem lines, as the host sees them (PSTN 1.2, 6.5.4)."""
         self._tell(dcd | dsr << 1 | ring << 3)
 
-    def line_error(
-        self, *, brk: bool = False, framing: bool = False, parity: bool = False, overrun: bool = False
-    ) -> None:
+    def line_error(self, *, framing: bool = False, parity: bool = False, overrun: bool = False) -> None:
         """Have the host see errors of the line: each puts a zero byte into what it reads."""
-        self._tell(brk << 2 | framing << 4 | parity << 5 | overrun << 6)
+        self._tell(framing << 4 | parity << 5 | overrun << 6)
 
     def _tell(self, state: int) -> None:
         self.send(NOTIFICATION, bytes([0xA1, 0x20, 0, 0, 0, 0, 2, 0]) + struct.pack("<H", state))

@@ -61,7 +61,7 @@ def test_the_multimeters_driver_reads_by_usbtmc(bus: Bus) -> None:
     meter = ScpiMultimeter("dmm1", MultimeterOptions(resource=f"{RESOURCE}/DMM7"))
     meter.open()
     assert "," in meter.identify()
-    assert abs(meter.voltage_dc()) < 1000.0
+    assert abs(meter.voltage_dc) < 1000.0
     assert len(meter.read(20)) == 20
     assert len(meter.waveform(2000)) == 2000
     meter.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shlex
@@ -48,6 +49,17 @@ def test_both_ends_on_the_kernels_own_stacks(vm_image: Path) -> None:
     assert "is gone: unplugged" in found["unplug"]["said"]
     assert found["unplug"]["unplugged_s"] < 3.0
     assert found["left"] == []
+
+
+def test_software_devices_on_the_kernel_by_usbip(vm_image: Path) -> None:
+    with Vm(in_guest("tests/usb/guest_usbip.py", "conformance", "usbtmc", "i2c"), folder=vm_image) as vm:
+        assert vm.wait(120.0) == 0, vm.console
+        found = json.loads(vm.console.rpartition("result ")[2].splitlines()[0])
+    assert found == {
+        "conformance": {"checks": 18},
+        "usbtmc": {"said": "HIL,TMC,1,1.0\n"},
+        "i2c": {"read": "aabb", "refused": errno.ENXIO},
+    }
 
 
 def test_a_gateway_uses_a_host_that_is_plugged_in_and_out(vm_image: Path) -> None:
