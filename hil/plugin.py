@@ -1,10 +1,12 @@
 """The pytest plugin (entry point `pytest11`): wires, real gateway processes and devices as fixtures.
 
     pytest --hil-serial=/dev/ttyUSB0,/dev/ttyUSB1     the suites over two ports that a cable joins
+    pytest --hil-usb=1209:0001                        `usb_pair` over this machine's two USB ports, which a cable joins
     pytest --hil-bench=bench.toml                     `device` is each device of this bench in turn
 
     wire             two joined ports: `wire.address(End.A)`, `wire.channel_url(End.B)`; faults unless it is real
     serial_pair      the two ends of `wire`, open: `(a, b)` of pyserial
+    usb_pair         factory: `with usb_pair() as (host, device)`, the ends of usb://; in software without --hil-usb
     gateway_process  factory: `gateway_process(config)` runs `gateway serve` in its own process
     instrument_host  factory: `instrument_host(url, config)` runs `gateway host`
     served_bench     the bench of --hil-bench, or the demo's, served: a `GatewayProcess`
@@ -29,8 +31,11 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     import serial
 
+    from gateway.channels import Channel
     from hil.processes import GatewayProcess
     from hil.wires import Wire
 
@@ -44,6 +49,7 @@ DEMO: Final = ("demo", "--listen", "tcp://127.0.0.1:0")
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("hil", "hardware in the loop")
     group.addoption("--hil-serial", metavar="PORT,PORT", help="run over these two ports, which a cable joins")
+    group.addoption("--hil-usb", metavar="VID:PID", help="run over this machine's USB ports, one of them a device")
     group.addoption("--hil-bench", metavar="FILE", help="run with the devices of this gateway config")
 
 
@@ -101,6 +107,16 @@ def serial_pair(wire: Wire) -> Iterator[tuple[serial.SerialBase, serial.SerialBa
                 ports.append(serial.serial_for_url(wire.address(end), baudrate=BAUD, timeout=READ_S))
             stack.callback(ports[-1].close)
         yield ports[0], ports[1]
+
+
+@pytest.fixture
+def usb_pair(request: pytest.FixtureRequest) -> Iterator[Callable[[], AbstractContextManager[tuple[Channel, Channel]]]]:
+    """What `check_channel` takes: pairs of channels, one end opened as usb://, the other one the device's."""
+    from hil.usb.pairs import real_pairs, software_pairs
+
+    ids = request.config.getoption("--hil-usb")
+    with software_pairs() if ids is None else real_pairs(ids) as pairs:
+        yield pairs
 
 
 def _skip_by_quirk(request: pytest.FixtureRequest, made: Wire) -> None:

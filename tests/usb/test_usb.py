@@ -251,9 +251,9 @@ def test_closing_is_quick_also_where_the_device_hangs(
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("turned", [False, True], ids=["host", "device"])
-def test_it_is_a_channel(stack: ExitStack, function: RpycFunction, check: Any, turned: bool) -> None:
-    ends = opened(stack, function)
-    check(ends[::-1] if turned else ends, SIZES)
+def test_it_is_a_channel(usb_pair: Any, check: Any, turned: bool) -> None:
+    with usb_pair() as ends:
+        check(ends[::-1] if turned else ends, SIZES)
 
 
 # -- a host behind a gateway -----------------------------------------------------------------------------------------
