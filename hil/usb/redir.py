@@ -8,15 +8,16 @@ https://gitlab.freedesktop.org/spice/usbredir/-/blob/main/docs/usb-redirection-p
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
-from collections import defaultdict, deque
 from pathlib import Path
-from threading import RLock, Thread
+from threading import Thread
 from time import monotonic, sleep
-from typing import Any, Final
+from typing import Final
 
 from hil.usb.model import IN, INTERRUPT, Setup, Stall, UsbModel
+from hil.usb.transfers import STALLED, Transfers, exactly
 
 CONNECT_S: Final = 30.0
 _HELLO, _CONNECT, _DISCONNECT, _RESET, _INTERFACES, _ENDPOINTS = range(6)
@@ -32,22 +33,15 @@ _HIGH_SPEED: Final = 2
 _NO_ENDPOINT: Final = 255
 
 
-class Redir:
+class Redir(Transfers):
     """A model that is plugged into a guest. Answers bulk reads as soon as the model has something."""
 
     def __init__(self, model: UsbModel, path: Path) -> None:
-        self._model = model
         self._socket = _connected(path)
         self._wide = False
-        self._lock = RLock()
-        self._waiting: dict[int, deque[tuple[int, int]]] = defaultdict(deque)
-        """Reads that wait, by endpoint: id and size."""
-        self._coming: dict[int, deque[tuple[int, bytes]]] = defaultdict(deque)
-        """Writes that the model has no room for: id and data."""
         self._interrupts: set[int] = set()
+        super().__init__(model)
         self._send(_HELLO, 0, b"gateway hil".ljust(64, b"\0") + struct.pack("<I", _CAPABILITIES))
-        model.was_plugged()
-        model.on_change.append(self._go_on)
         self._thread = Thread(target=self._run, name=f"usb-redir {model.serial_number}", daemon=True)
         self._thread.start()
 
@@ -63,35 +57,25 @@ class Redir:
 
     def _send(self, kind: int, number: int, body: bytes = b"") -> None:
         head = struct.pack("<IIQ" if self._wide and kind != _HELLO else "<III", kind, len(body), number)
-        with self._lock:
+        with self.lock:
             self._socket.sendall(head + body)
-
-    def _take(self, size: int) -> bytes:
-        taken = bytearray()
-        while len(taken) < size:
-            chunk = self._socket.recv(size - len(taken))
-            if not chunk:
-                raise EOFError
-            taken += chunk
-        return bytes(taken)
 
     def _run(self) -> None:
         try:
             while True:
                 layout = "<IIQ" if self._wide else "<III"
-                kind, size, number = struct.unpack(layout, self._take(struct.calcsize(layout)))
-                self._take_packet(kind, number, self._take(size))
+                kind, size, number = struct.unpack(layout, exactly(self._socket, struct.calcsize(layout)))
+                self._take_packet(kind, number, exactly(self._socket, size))
         except (EOFError, OSError):
             pass
         finally:
-            self._model.on_change.remove(self._go_on)
-            self._model.was_unplugged()
+            self.end()
             self._socket.close()
 
     # -- packets ----------------------------------------------------------------------------------------------------
 
     def _take_packet(self, kind: int, number: int, body: bytes) -> None:
-        model = self._model
+        model = self.model
         if kind == _HELLO:
             self._describe(struct.unpack_from("<I", body, 64)[0])
         elif kind == _RESET:
@@ -106,12 +90,14 @@ class Redir:
         elif kind == _GET_SETTING:
             self._send(_SETTING, number, bytes([_OK, body[0], 0]))
         elif kind in (_START_INTERRUPT, _STOP_INTERRUPT):
-            with self._lock:
+            with self.lock:
                 (self._interrupts.add if kind == _START_INTERRUPT else self._interrupts.discard)(body[0])
             self._send(_INTERRUPT_STATUS, number, bytes([_OK, body[0]]))
-            self._go_on()
+            self.go_on()
         elif kind == _CANCEL:
-            self._cancel(number)
+            endpoint = self.cancel(number)
+            if endpoint is not None:
+                self._answer(number, endpoint, _CANCELLED)
         elif kind == _CONTROL:
             self._control(number, body)
         elif kind == _BULK:
@@ -122,7 +108,7 @@ class Redir:
 
     def _describe(self, theirs: int) -> None:
         self._wide = bool(theirs & _IDS_OF_64_BITS)
-        model = self._model
+        model = self.model
         interfaces = model.interfaces
         fields = [[each.number, each.cls, each.subclass, each.protocol] for each in interfaces]
         columns = b"".join(bytes(row[place] for row in fields).ljust(32, b"\0") for place in range(4))
@@ -143,7 +129,7 @@ class Redir:
         endpoint, request, kind, _, value, index, length = struct.unpack_from("<BBBBHHH", body)
         status, answer = _OK, b""
         try:
-            answer = self._model.control(Setup(kind, request, value, index, length), body[10:])
+            answer = self.model.control(Setup(kind, request, value, index, length), body[10:])
             length = len(answer) if kind & IN else length
         except Stall:
             status, length = _STALLED, 0
@@ -153,76 +139,33 @@ class Redir:
 
     def _bulk(self, number: int, body: bytes) -> None:
         endpoint, _, low, _, high = struct.unpack_from("<BBHIH", body)
-        with self._lock:
-            if endpoint & IN:
-                self._waiting[endpoint].append((number, low | high << 16))
-            else:
-                self._coming[endpoint].append((number, body[10:]))
-        self._go_on()
+        if endpoint & IN:
+            self.read(number, endpoint, low | high << 16)
+        else:
+            self.write(number, endpoint, body[10:])
 
-    def _cancel(self, number: int) -> None:
-        with self._lock:
-            queues: list[tuple[int, deque[Any]]] = [*self._waiting.items(), *self._coming.items()]
-            for endpoint, queue in queues:
-                for entry in [each for each in queue if each[0] == number]:
-                    queue.remove(entry)
-                    self._answer_bulk(number, endpoint, _CANCELLED)
+    def answer(self, number: int, endpoint: int, status: int, data: bytes, size: int) -> None:
+        """See Transfers."""
+        self._answer(number, endpoint, _STALLED if status == STALLED else _OK, data, size)
 
-    def _answer_bulk(self, number: int, endpoint: int, status: int, data: bytes = b"", size: int | None = None) -> None:
-        count = len(data) if size is None else size
-        self._send(_BULK, number, struct.pack("<BBHIH", endpoint, status, count & 0xFFFF, 0, count >> 16) + data)
+    def _answer(self, number: int, endpoint: int, status: int, data: bytes = b"", size: int = 0) -> None:
+        self._send(_BULK, number, struct.pack("<BBHIH", endpoint, status, size & 0xFFFF, 0, size >> 16) + data)
 
-    # -- the model --------------------------------------------------------------------------------------------------
-
-    def _go_on(self) -> None:
-        """Something has changed: let go on what can."""
-        try:
-            with self._lock:
-                for endpoint, reads in self._waiting.items():
-                    self._read(endpoint, reads)
-                for endpoint in self._interrupts:
-                    self._interrupt(endpoint)
-                for endpoint, writes in self._coming.items():
-                    self._write(endpoint, writes)
-        except OSError:
-            pass  # it was pulled out just now
-
-    def _read(self, endpoint: int, reads: deque[tuple[int, int]]) -> None:
-        model = self._model
-        while reads:
-            number, room = reads[0]
-            if endpoint in model.halted:
-                reads.popleft()
-                self._answer_bulk(number, endpoint, _STALLED)
-                continue
-            with model.changed:
-                data = model.take(endpoint, room)
-            if data is None:
-                return
-            reads.popleft()
-            self._answer_bulk(number, endpoint, _OK, data)
+    def go_on(self) -> None:
+        """See Transfers; and what has happened on the endpoints that the host is told of without asking."""
+        super().go_on()
+        with contextlib.suppress(OSError), self.lock:
+            for endpoint in list(self._interrupts):
+                self._interrupt(endpoint)
 
     def _interrupt(self, endpoint: int) -> None:
         while True:
-            with self._model.changed:
-                data = self._model.take(endpoint, self._model.packet(endpoint))
+            with self.model.changed:
+                data = self.model.take(endpoint, self.model.packet(endpoint))
             if data is None:
                 return
             if data:
                 self._send(_INTERRUPT, 0, struct.pack("<BBH", endpoint, _OK, len(data)) + data)
-
-    def _write(self, endpoint: int, writes: deque[tuple[int, bytes]]) -> None:
-        while writes:
-            number, data = writes[0]
-            if endpoint in self._model.halted:
-                writes.popleft()
-                self._answer_bulk(number, endpoint, _STALLED)
-                continue
-            if not self._model.has_room(endpoint):
-                return
-            writes.popleft()
-            self._answer_bulk(number, endpoint, _OK, size=len(data))
-            self._model.received(endpoint, data)
 
 
 def _connected(path: Path) -> socket.socket:
