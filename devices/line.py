@@ -21,8 +21,8 @@ import serial
 from msgspec import Meta
 
 from devices.base import DeviceOptions
-from gateway.errors import CallTimeout, ConfigError, DeviceError, DeviceUnavailable
-from gateway.service import permit
+from devices.instrument_line import InstrumentLine
+from gateway.errors import CallTimeout, ConfigError, DeviceUnavailable
 
 CHUNK: Final = 4096
 """Bytes taken from or given to the operating system at once."""
@@ -53,22 +53,21 @@ class LineOptions(DeviceOptions, frozen=True, forbid_unknown_fields=True, kw_onl
     """Time for the port to take what is written, and for an answer to come."""
 
 
-class SerialLine:
+class SerialLine(InstrumentLine):
     """One exclusively opened serial port, read in lines, in counted bytes, or in whatever is there.
 
     Used by one thread at a time, except that one may read while another writes, and that `cancel` may be called by any.
     """
 
+    advice = ", the cable, and `baudrate`"
+
     def __init__(self, options: LineOptions, *, terminator: bytes = b"\n") -> None:
-        self.port = options.port
+        super().__init__(options.port, terminator)
         self._options = options
-        self._terminator = terminator
         self._serial: serial.Serial | None = None
         self._wake: tuple[int, int] | None = None
         self._waking = Lock()
         """Held to write to the pipe: a number that is closed may be somebody else's the next moment."""
-        self._buffer = bytearray()
-        self._interrupted: Exception | None = None
 
     def open(self) -> None:
         """Open the port for us alone. What had come in before is discarded.
@@ -124,12 +123,12 @@ class SerialLine:
 
     def interrupt(self, error: Exception) -> None:
         """Make a read or write that waits in another thread raise `error`, and each that begins, until `resume`."""
-        self._interrupted = error
+        super().interrupt(error)
         self.cancel()
 
     def resume(self) -> None:
         """Reads and writes work again."""
-        self._interrupted = None
+        super().resume()
         # What was meant to wake a call that had ended already would look like silence to the next one.
         with self._waking, suppress(BlockingIOError):
             while self._wake is not None and os.read(self._wake[0], CHUNK):
@@ -155,29 +154,6 @@ class SerialLine:
         if self._buffer:
             return self._take(min(max_bytes, len(self._buffer)))
         return self._receive(max_bytes, timeout_s)
-
-    def read_line(self, *, timeout_s: float, max_bytes: int) -> bytes:
-        """One line without its terminator.
-
-        Raises CallTimeout when it is not complete within `timeout_s`, DeviceError when it is longer than `max_bytes`.
-        """
-        deadline = time.monotonic() + timeout_s
-        searched = 0
-        while (end := self._buffer.find(self._terminator, searched)) < 0:
-            self._bound(len(self._buffer), max_bytes)
-            searched = max(0, len(self._buffer) - len(self._terminator) + 1)
-            self._fill(deadline, timeout_s)
-        self._bound(end, max_bytes)
-        line = self._take(end)
-        self._take(len(self._terminator))
-        return line
-
-    def read_exactly(self, count: int, *, timeout_s: float) -> bytes:
-        """`count` bytes, whatever they are. Raises CallTimeout when they are not there within `timeout_s`."""
-        deadline = time.monotonic() + timeout_s
-        while len(self._buffer) < count:
-            self._fill(deadline, timeout_s)
-        return self._take(count)
 
     def read_until_quiet(self, *, timeout_s: float, quiet_s: float, max_bytes: int) -> bytes:
         """What comes until a terminator is followed by `quiet_s` of silence, without that terminator.
@@ -210,31 +186,6 @@ class SerialLine:
                 raise self._late(timeout_s)
         self._buffer += data
 
-    def _late(self, timeout_s: float) -> CallTimeout:
-        received = len(self._buffer)
-        return CallTimeout(
-            f"{self.port}: no complete answer within {timeout_s:g} s, {received} bytes came; check that the device is "
-            "on, the cable, and `baudrate`",
-            port=self.port,
-            timeout_s=timeout_s,
-            received=received,
-        )
-
-    def _bound(self, length: int, max_bytes: int) -> None:
-        if length > max_bytes:
-            raise DeviceError(
-                f"{self.port}: {length} bytes without an end where at most {max_bytes} were due; check `baudrate` and "
-                "`terminator`",
-                number=None,
-                text=bytes(self._buffer[:40]).decode("ascii", "backslashreplace"),
-                port=self.port,
-            )
-
-    def _take(self, count: int) -> bytes:
-        taken = bytes(self._buffer[:count])
-        del self._buffer[:count]
-        return taken
-
     def _receive(self, max_bytes: int, timeout_s: float) -> bytes:
         with self._port() as port:
             if self._wake is None:
@@ -250,16 +201,6 @@ class SerialLine:
                 self._check_interrupt()
                 return b""
             return port.read(max_bytes) if ready else b""
-
-    def _check(self) -> None:
-        """Here commands leave for the hardware. Raises the error for which they must not."""
-        self._check_interrupt()
-        permit.check()
-
-    def _check_interrupt(self) -> None:
-        interrupted = self._interrupted
-        if interrupted is not None:
-            raise interrupted.with_traceback(None)  # it may have been raised before
 
     @contextmanager
     def _port(self) -> Iterator[serial.Serial]:

@@ -8,14 +8,11 @@ the answer that is known since `open`: an instrument answers in order.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final, TypeVar
 
 from devices import scpi
-from devices.line import SerialLine
+from devices.instrument_line import InstrumentLine
 from gateway.errors import CallTimeout, DeviceError
-
-if TYPE_CHECKING:
-    from devices.usbtmc import UsbTmcLine
 
 MAX_TEXT: Final = 64 * 1024
 """Bytes of one answer in text, unless the caller expects more."""
@@ -33,9 +30,9 @@ R = TypeVar("R")
 
 
 class MessageExchange:
-    """Tells and asks. The errors of `SerialLine` pass through; texts that are not SCPI raise DeviceError."""
+    """Tells and asks. The errors of the line pass through; texts that are not SCPI raise DeviceError."""
 
-    def __init__(self, line: SerialLine | UsbTmcLine, *, terminator: bytes, timeout_s: float) -> None:
+    def __init__(self, line: InstrumentLine, *, terminator: bytes, timeout_s: float) -> None:
         self._line = line
         self._terminator = terminator
         self._timeout_s = timeout_s

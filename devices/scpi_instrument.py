@@ -9,19 +9,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
 
 from msgspec import Meta
 
 from devices import scpi
 from devices.base import Device
+from devices.instrument_line import InstrumentLine
 from devices.line import LineOptions, SerialLine
 from devices.message_exchange import MAX_QUEUE, MAX_TEXT, MessageExchange
 from gateway.errors import CallTimeout, DeviceError, DeviceUnavailable, GatewayError, OutcomeUnknown
 from gateway.service.exposure import exposed
-
-if TYPE_CHECKING:
-    from devices.usbtmc import UsbTmcLine
 
 RESOURCE: Final = r"usbtmc://[0-9A-Fa-f]{4}:[0-9A-Fa-f]{4}(/[!-~]{1,126})?"
 DIAGNOSIS_S: Final = 1.0
@@ -60,7 +58,7 @@ class ScpiInstrument(Device):
     def __init__(self, name: str, options: ScpiOptions) -> None:
         super().__init__(name, options)
         terminator = options.terminator.encode("ascii")
-        self._line: SerialLine | UsbTmcLine
+        self._line: InstrumentLine
         if options.resource is None:
             self._line = SerialLine(options, terminator=terminator)
         else:

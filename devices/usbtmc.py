@@ -21,8 +21,8 @@ from typing import Any, Final
 import usb.core
 import usb.util
 
+from devices.instrument_line import InstrumentLine
 from gateway.errors import CallTimeout, ConfigError, DeviceError, DeviceUnavailable, GatewayError, Unreachable
-from gateway.service import permit
 from gateway.usb.finding import WantedUsb, configuration_of, find_device, usb_error
 
 _RESOURCE: Final = re.compile(r"usbtmc://([0-9A-Fa-f]{4}):([0-9A-Fa-f]{4})(?:/(.+))?")
@@ -44,7 +44,7 @@ BYTES_PER_S: Final = 1e6
 """What a full-speed instrument sends at least."""
 
 
-class UsbTmcLine:
+class UsbTmcLine(InstrumentLine):
     """One instrument, claimed for us alone. Used by one thread at a time, but for `interrupt`."""
 
     def __init__(self, resource: str, timeout_s: float, *, terminator: bytes = b"\n") -> None:
@@ -52,18 +52,15 @@ class UsbTmcLine:
         parts = _RESOURCE.fullmatch(resource)
         if parts is None:
             raise ConfigError(f"{resource!r:.80} is no usbtmc://VID:PID/SERIAL")
-        self.port = resource
+        super().__init__(resource, terminator)
         self._wanted = WantedUsb(int(parts[1], 16), int(parts[2], 16), parts[3] or "")
         self._timeout_s = timeout_s
-        self._terminator = terminator
         self._device: Any = None
         self._interface = 0
         self._in = self._out = self._status = 0
         self._tag = 0
-        self._buffer = bytearray()
         self._asked = False
         """The instrument has been asked for an answer that has not come."""
-        self._interrupted: Exception | None = None
 
     # -- opening ----------------------------------------------------------------------------------------------------
 
@@ -125,14 +122,6 @@ class UsbTmcLine:
             with suppress(usb.core.USBError):
                 usb.util.dispose_resources(device)
 
-    def interrupt(self, error: Exception) -> None:
-        """Make a read or write that waits in another thread raise `error`, and each that begins, until `resume`."""
-        self._interrupted = error
-
-    def resume(self) -> None:
-        """Reads and writes work again."""
-        self._interrupted = None
-
     def transfer_s(self, count: int) -> float:
         """The time that `count` bytes may need."""
         return count / BYTES_PER_S
@@ -146,8 +135,7 @@ class UsbTmcLine:
         """
         with self._instrument() as device:
             for start in range(0, len(data) or 1, TRANSFER):
-                self._check_interrupt()
-                permit.check()
+                self._check()
                 piece = data[start : start + TRANSFER]
                 ends = start + TRANSFER >= len(data)
                 head = self._header(_OUT, len(piece), _EOM if ends else 0)
@@ -159,24 +147,6 @@ class UsbTmcLine:
         return struct.pack("<BBBxIB3x", kind, self._tag, ~self._tag & 255, size, attributes)
 
     # -- reading ----------------------------------------------------------------------------------------------------
-
-    def read_line(self, *, timeout_s: float, max_bytes: int) -> bytes:
-        """One line without its terminator. Raises CallTimeout, and DeviceError when it is longer than `max_bytes`."""
-        deadline = time.monotonic() + timeout_s
-        while (end := self._buffer.find(self._terminator)) < 0:
-            self._bound(len(self._buffer), max_bytes)
-            self._fill(deadline, timeout_s)
-        self._bound(end, max_bytes)
-        line = self._take(end)
-        self._take(len(self._terminator))
-        return line
-
-    def read_exactly(self, count: int, *, timeout_s: float) -> bytes:
-        """`count` bytes, whatever they are. Raises CallTimeout when they are not there within `timeout_s`."""
-        deadline = time.monotonic() + timeout_s
-        while len(self._buffer) < count:
-            self._fill(deadline, timeout_s)
-        return self._take(count)
 
     def read_until_quiet(self, *, timeout_s: float, quiet_s: float, max_bytes: int) -> bytes:
         """The rest of the message, without its terminator: here a message has an end of its own."""
@@ -259,35 +229,6 @@ class UsbTmcLine:
         if not len(answer) or answer[0] not in (_SUCCESS, _PENDING):
             raise DeviceError(f"{self.port} refuses a device clear", number=None, text=bytes(answer).hex())
         return answer
-
-    # -- errors -----------------------------------------------------------------------------------------------------
-
-    def _late(self, timeout_s: float) -> CallTimeout:
-        return CallTimeout(
-            f"{self.port}: no complete answer within {timeout_s:g} s, {len(self._buffer)} bytes came",
-            port=self.port,
-            timeout_s=timeout_s,
-            received=len(self._buffer),
-        )
-
-    def _bound(self, length: int, max_bytes: int) -> None:
-        if length > max_bytes:
-            raise DeviceError(
-                f"{self.port}: {length} bytes without an end where at most {max_bytes} were due",
-                number=None,
-                text=bytes(self._buffer[:40]).decode("ascii", "backslashreplace"),
-                port=self.port,
-            )
-
-    def _take(self, count: int) -> bytes:
-        taken = bytes(self._buffer[:count])
-        del self._buffer[:count]
-        return taken
-
-    def _check_interrupt(self) -> None:
-        interrupted = self._interrupted
-        if interrupted is not None:
-            raise interrupted.with_traceback(None)  # it may have been raised before
 
     @contextmanager
     def _instrument(self) -> Iterator[Any]:
