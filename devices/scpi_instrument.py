@@ -6,6 +6,7 @@ with the first entry as `number` and `text`, and all of them as `entries`.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -33,7 +34,7 @@ class ScpiOptions(LineOptions, frozen=True, forbid_unknown_fields=True, kw_only=
 
     port: Annotated[str, Meta(max_length=4096)] = ""
     """Path of the serial port. Prefer a name under /dev/serial/by-id: it survives replugging."""
-    resource: Annotated[str, Meta(pattern=f"^{RESOURCE}$")] | None = None
+    resource: Annotated[str, Meta(max_length=200)] | None = None
     """Of an instrument on USB, instead of a port: `usbtmc://VID:PID/SERIAL`; the serial number may be left out."""
     terminator: Literal["\n", "\r\n", "\r"] = "\n"
     """What ends a message, in both directions."""
@@ -41,8 +42,12 @@ class ScpiOptions(LineOptions, frozen=True, forbid_unknown_fields=True, kw_only=
     """Read `SYST:ERR?` back after each message. Off only for an instrument that does not know it."""
 
     def __post_init__(self) -> None:
-        if bool(self.port) == bool(self.resource):
-            raise ValueError("give `port` or `resource`, one of them")
+        if self.port and self.resource is not None:
+            raise ValueError("'port' and 'resource' both say where the device is; keep one of them")
+        if not self.port and self.resource is None:
+            raise ValueError("missing key 'port', or 'resource' for an instrument on USB")
+        if self.resource is not None and not re.fullmatch(RESOURCE, self.resource):
+            raise ValueError(f"'resource' must be such as usbtmc://0957:0588/MY53001234, not {self.resource!r:.80}")
 
 
 class ScpiInstrument(Device):

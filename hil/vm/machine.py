@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -92,20 +93,22 @@ class Vm:
 
     def wait_for(self, text: str, timeout: float = START_S) -> None:
         """Until the console has shown a text. Raises AssertionError, with what it has shown, where that never comes."""
-        deadline = monotonic() + timeout
-        with self._changed:
-            while text not in self.console:
-                left = deadline - monotonic()
-                if self._over or left <= 0:
-                    how = "ended" if self._over else f"has not said {text!r} within {timeout:g} s"
-                    raise AssertionError(f"the virtual machine {how}:\n{self.console[-4000:]}")
-                self._changed.wait(left)
+        self._wait(re.compile(re.escape(text)), timeout)
 
     def wait(self, timeout: float = START_S) -> int:
         """Until the command has ended: its exit code."""
-        self.wait_for("[vm] exit ", timeout)
-        self.wait_for("\n", timeout)
-        return int(self.console.rpartition("[vm] exit ")[2].split()[0])
+        return int(self._wait(re.compile(r"\[vm\] exit (\d+)\n"), timeout)[1])
+
+    def _wait(self, pattern: re.Pattern[str], timeout: float) -> re.Match[str]:
+        deadline = monotonic() + timeout
+        with self._changed:
+            while (found := pattern.search(self.console)) is None:
+                left = deadline - monotonic()
+                if self._over or left <= 0:
+                    how = "ended" if self._over else f"has not said {pattern.pattern!r} within {timeout:g} s"
+                    raise AssertionError(f"the virtual machine {how}:\n{self.console[-4000:]}")
+                self._changed.wait(left)
+        return found
 
     def close(self) -> None:
         """Switch it off. Idempotent."""

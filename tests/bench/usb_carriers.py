@@ -68,7 +68,7 @@ def _vm(kind: str, quick: bool, **how: Any) -> Vm:
 
 def _result(vm: Vm) -> Figures:
     vm.wait_for("result ", 300.0)
-    vm.wait_for("\n[vm] exit", 60.0)
+    vm.wait(60.0)
     figures: Figures = json.loads(vm.console.rpartition("result ")[2].splitlines()[0])
     return figures
 

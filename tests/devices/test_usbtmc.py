@@ -209,6 +209,11 @@ def test_what_can_not_be_opened_says_why(bus: Bus) -> None:
 
 
 def test_a_driver_takes_a_port_or_a_resource() -> None:
-    for options in ({}, {"port": "/dev/ttyS0", "resource": RESOURCE}):
-        with pytest.raises(ValueError, match="give `port` or `resource`, one of them"):
+    for options, said in (
+        ({}, "missing key 'port', or 'resource'"),
+        ({"port": "/dev/ttyS0", "resource": RESOURCE}, "keep one of them"),
+        ({"resource": "usbtmc://12"}, "must be such as usbtmc://"),
+        ({"resource": ""}, "must be such as usbtmc://"),
+    ):
+        with pytest.raises(ValueError, match=said):
             MultimeterOptions(**options)
