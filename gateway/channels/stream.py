@@ -33,6 +33,11 @@ class Stream(ABC):
     def write(self, data: bytes, progress_s: float) -> None:
         """Write all of `data`. Raises LinkDown if the peer is gone or took nothing for `progress_s` seconds."""
 
+    def write_parts(self, parts: tuple[bytes, ...], progress_s: float) -> None:
+        """Write the parts of one large message, without putting them together where that can be saved."""
+        for part in parts:
+            self.write(part, progress_s)
+
     @abstractmethod
     def wait_readable(self, timeout: float | None) -> bool:
         """Wait until `read` would give something (also an end of stream)."""
@@ -85,11 +90,6 @@ class Stream(ABC):
     def ends_with_eof(self) -> bool:
         return True
 
-    @property
-    def sends_whole(self) -> bool:
-        """One large `write` is worth a copy: each one is a transfer of its own."""
-        return False
-
 
 class StreamChannel(Channel):
     """Frames messages over a `Stream`.
@@ -120,14 +120,12 @@ class StreamChannel(Channel):
 
     def send(self, data: bytes) -> None:
         progress_s = self._limits.progress_s
-        if len(data) < LARGE_MESSAGE or self._compress or self._stream.sends_whole:
+        if len(data) < LARGE_MESSAGE or self._compress:
             self._write(frame(data, self._limits, compress=self._compress), progress_s)
         else:
             # Two more system calls cost less than another copy.
             self._in_parts = True
-            self._write(header(data, self._limits), progress_s)
-            self._write(data, progress_s)
-            self._write(TERMINATOR, progress_s)
+            self._stream.write_parts((header(data, self._limits), data, TERMINATOR), progress_s)
             self._in_parts = False
 
     def send_many(self, messages: list[bytes]) -> None:

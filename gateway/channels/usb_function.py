@@ -127,6 +127,9 @@ class FunctionStream(Stream):
                     self.inbox.raise_if_over()
                     raise
 
+    def write_parts(self, parts: tuple[bytes, ...], progress_s: float) -> None:
+        self.write(b"".join(parts), progress_s)  # each write is a transfer
+
     def takes_at_once(self) -> bool:
         return False  # it may be read, or not: only the host knows
 
@@ -143,10 +146,6 @@ class FunctionStream(Stream):
         self._wire.wake()
         if by_us:
             self._wire.halt()
-
-    @property
-    def sends_whole(self) -> bool:
-        return True
 
     @property
     def closed(self) -> bool:

@@ -102,7 +102,7 @@ class UsbStream(Stream):
 
     # -- what goes --------------------------------------------------------------------------------------------------
 
-    def write(self, data: bytes, progress_s: float) -> None:
+    def write(self, data: bytes | array.array[int], progress_s: float) -> None:
         with self._writing:
             self._inbox.raise_if_over()
             try:
@@ -117,7 +117,13 @@ class UsbStream(Stream):
                     raise LinkDown(f"{self._function.name}: the peer took no data for {progress_s:g} s") from None
                 raise usb_lost(self._function.name, error) from None
 
-    def _write(self, data: bytes, progress_s: float) -> None:
+    def write_parts(self, parts: tuple[bytes, ...], progress_s: float) -> None:
+        whole = array.array("B")  # which pyusb takes without another copy
+        for part in parts:
+            whole.frombytes(part)
+        self.write(whole, progress_s)
+
+    def _write(self, data: bytes | array.array[int], progress_s: float) -> None:
         write, going, timeout = self._function.device.write, self._function.going, max(1, int(progress_s * 1000))
         sent = 0
         while sent < len(data):
@@ -158,10 +164,6 @@ class UsbStream(Stream):
         with self._writing, self._holding:
             self._gone = True
             self._function.close()
-
-    @property
-    def sends_whole(self) -> bool:
-        return True
 
     @property
     def closed(self) -> bool:

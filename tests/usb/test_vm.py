@@ -51,6 +51,19 @@ def test_both_ends_on_the_kernels_own_stacks(vm_image: Path) -> None:
     assert found["left"] == []
 
 
+def test_the_command_is_a_usb_device_and_leaves_nothing(vm_image: Path) -> None:
+    with Vm(in_guest("tests/usb/guest_host.py"), folder=vm_image) as vm:
+        assert vm.wait(120.0) == 0, vm.console
+        found = json.loads(vm.console.rpartition("result ")[2].splitlines()[0])
+    assert found == {
+        "url": "gadget://1209:0001/VMHOST",
+        "names": ["psu1"],
+        "gadgets": [1, 0],
+        "mounts": [],
+        "code": 0,
+    }
+
+
 def test_software_devices_on_the_kernel_by_usbip(vm_image: Path) -> None:
     with Vm(in_guest("tests/usb/guest_usbip.py", "conformance", "usbtmc", "i2c"), folder=vm_image) as vm:
         assert vm.wait(120.0) == 0, vm.console
