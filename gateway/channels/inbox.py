@@ -7,10 +7,11 @@ from collections import deque
 from collections.abc import Callable
 from threading import Condition
 from time import monotonic
-from typing import Final
+from typing import Final, TypeAlias
 
 from gateway.errors import LinkDown
 
+GiveBack: TypeAlias = Callable[[], None]
 MOST_HELD: Final = 2 * 1024 * 1024
 """So many bytes wait to be read at most: then who brings them waits, and the sender after them."""
 
@@ -24,7 +25,8 @@ class Inbox:
     def __init__(self, on_room: Callable[[], None] = lambda: None) -> None:
         """`on_room` is called when `has_room` has become true again."""
         self._on_room = on_room
-        self._chunks: deque[bytes] = deque()
+        self._chunks: deque[tuple[bytes | memoryview, GiveBack | None]] = deque()
+        self._lent: GiveBack | None = None
         self._held = 0
         self._changed = Condition()
         self._error: LinkDown | None = None
@@ -33,14 +35,17 @@ class Inbox:
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.closed = False
 
-    def put(self, chunk: bytes) -> bool:
-        """Bring bytes; waits while too many are there. Whether anybody will take them."""
+    def put(self, chunk: bytes | memoryview, give_back: GiveBack | None = None) -> bool:
+        """Bring bytes; waits while too many are there. Whether anybody will take them.
+
+        `give_back` is called when a memoryview is not needed any more: with the next `take` after that of its own.
+        """
         with self._changed:
             while self._held >= MOST_HELD and self._error is None:
                 self._changed.wait()
             if self._error is not None:
                 return False
-            self._chunks.append(chunk)
+            self._chunks.append((chunk, give_back))
             self._held += len(chunk)
             self._tell()
             return True
@@ -57,15 +62,24 @@ class Inbox:
                 self._error = error
                 self._tell()
 
-    def take(self, timeout: float | None) -> bytes | None:
+    def take(self, timeout: float | None) -> bytes | memoryview | None:
         """All that has come. See `Stream.read`."""
+        if self._lent is not None:
+            self._lent()
+            self._lent = None
         with self._changed:
             if not self._chunks and not self._wait(timeout):
                 return None
             if self.closed or not self._chunks:
                 self.raise_if_over()
-            chunk = self._chunks.popleft() if len(self._chunks) == 1 else b"".join(self._chunks)
-            self._chunks.clear()
+            if len(self._chunks) == 1:
+                chunk, self._lent = self._chunks.popleft()
+            else:
+                chunk = b"".join([each for each, _ in self._chunks])
+                for _, give_back in self._chunks:
+                    if give_back is not None:
+                        give_back()
+                self._chunks.clear()
             was_full = self._held >= MOST_HELD
             self._held = 0
             if self._error is None and self._told:

@@ -22,9 +22,9 @@ class Stream(ABC):
     """A pair of byte streams: what a socket, a pipe pair and a tty have in common."""
 
     @abstractmethod
-    def read(self, size: int, timeout: float | None) -> bytes | None:
+    def read(self, size: int, timeout: float | None) -> bytes | memoryview | None:
         """At most `size` bytes, or all that has come where it is here anyway; at least one. None if none came within
-        `timeout` seconds (0: don't wait, None: for ever).
+        `timeout` seconds (0: don't wait, None: for ever). A memoryview is lent until the next `read`.
 
         Raises LinkDown at the end of the stream and for every way in which the other end can be gone.
         """
@@ -176,7 +176,7 @@ class StreamChannel(Channel):
                     return None
                 wait = max(0.0, deadline - now)
 
-    def _read_rest(self, wait: float | None) -> bytes | None:
+    def _read_rest(self, wait: float | None) -> bytes | memoryview | None:
         """Go on with a begun frame: wait no longer than its progress limit allows."""
         patience = self._progress_at + self._limits.progress_s - monotonic()
         size = min(max(CHUNK, self._decoder.missing), LARGE_CHUNK)

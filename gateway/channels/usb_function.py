@@ -109,7 +109,7 @@ class FunctionStream(Stream):
         """The host has ended the session, or is gone."""
         self.inbox.end(error)
 
-    def read(self, size: int, timeout: float | None) -> bytes | None:
+    def read(self, size: int, timeout: float | None) -> bytes | memoryview | None:
         return self.inbox.take(timeout)
 
     def wait_readable(self, timeout: float | None) -> bool:

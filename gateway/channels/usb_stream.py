@@ -7,6 +7,8 @@ import contextlib
 import errno
 import secrets
 import threading
+from functools import partial
+from queue import SimpleQueue
 from typing import Final
 
 import usb.core
@@ -25,6 +27,8 @@ LEAVE_S: Final = 0.1
 """`close` waits so long for the thread that reads."""
 BEAT_MS: Final = 50
 """A heartbeat that the device does not take within this time is not sent: there is another one soon."""
+LENT: Final = session.LARGE // 2
+"""So many bytes are not copied but lent; fewer are not worth the buffer that is full of them."""
 FOREVER: Final = 0
 """libusb's timeout for a read that waits: one that runs out could lose what comes just then."""
 
@@ -70,20 +74,29 @@ class UsbStream(Stream):
 
     def _read_all(self, nonce: bytes) -> None:
         read, coming = self._function.device.read, self._function.coming
-        small, large = (array.array("B", bytes(size)) for size in (session.SMALL, session.LARGE))
+        small = array.array("B", bytes(session.SMALL))
+        free: SimpleQueue[array.array[int]] = SimpleQueue()
+        """Large buffers: one that is full is lent to who reads, and comes back."""
         buffer = small
         begun = False
         try:
             while not self._closed:
                 count = read(coming, buffer, FOREVER)
                 data = memoryview(buffer)[:count]
+                lends = begun and count >= LENT
                 if not begun:
                     begun = data == session.marker(nonce)  # else it is of an earlier session
                     if begun:
                         self._begun.set()
+                elif lends:
+                    if not self._inbox.put(data, partial(free.put, buffer)):
+                        return
                 elif count and not self._inbox.put(data.tobytes()):
                     return
-                buffer = large if count >= session.SMALL else small
+                if count < session.SMALL:
+                    buffer = small
+                elif lends or buffer is small:
+                    buffer = array.array("B", bytes(session.LARGE)) if free.empty() else free.get()
         except usb.core.USBError as error:
             self._inbox.end(usb_lost(self._function.name, error))
         finally:
@@ -91,7 +104,7 @@ class UsbStream(Stream):
             self._begun.set()
             self._leave()
 
-    def read(self, size: int, timeout: float | None) -> bytes | None:
+    def read(self, size: int, timeout: float | None) -> bytes | memoryview | None:
         return self._inbox.take(timeout)
 
     def wait_readable(self, timeout: float | None) -> bool:

@@ -53,11 +53,12 @@ def header(data: bytes, limits: Limits, *, flag: int = 0) -> bytes:
     return _pack_header(size, flag)
 
 
-def whole_message(chunk: bytes, limits: Limits) -> bytes | None:
+def whole_message(chunk: bytes | memoryview, limits: Limits) -> bytes | None:
     """The message, where `chunk` is exactly one plain frame around one: the common case, at the price of a slice."""
     length = len(chunk) - OVERHEAD
     if 0 < length <= limits.frame and chunk[-1] == 0x0A and _unpack_header(chunk) == (length, 0):
-        return chunk[HEADER_SIZE:-1]
+        message = chunk[HEADER_SIZE:-1]
+        return message if type(message) is bytes else bytes(message)
     return None
 
 
@@ -101,8 +102,10 @@ class FrameDecoder:
         """Enough is here to look at: `next_message` may give a message without more bytes."""
         return self._available() >= self._wanted
 
-    def receive(self, chunk: bytes) -> None:
+    def receive(self, chunk: bytes | memoryview) -> None:
         """Take what the stream gave, in any cut."""
+        if type(chunk) is not bytes:
+            chunk = bytes(chunk)  # it is only lent
         if self._pos == len(self._buffer) and not self._tail:
             self._buffer = chunk
             self._pos = 0
