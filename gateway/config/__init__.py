@@ -191,7 +191,7 @@ def option_problems(section: DeviceSection, options: type[Any]) -> list[ConfigEr
 
     A section with `match` needs no `port`, and its driver must take one.
     """
-    if section.common.match is not None:
+    if section.common.match is not None and "resource" not in section.options:
         section = with_port(section, "/dev/matched")
     return converted(section.options, options, section.source, section.path, beside=COMMON_KEYS)[1]
 
