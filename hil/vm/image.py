@@ -38,7 +38,7 @@ $b mount -t 9p -o trans=virtio,version=9p2000.L,ro,msize=262144,cache=loose host
 $b mount -t tmpfs t /rw; $b mkdir /rw/u /rw/w
 $b mount -t overlay -o lowerdir=/ro,upperdir=/rw/u,workdir=/rw/w o /new
 for d in proc sys dev; do $b mount --move /$d /new/$d; done
-$b mount -t tmpfs t /new/run; $b mount -t tmpfs t /new/tmp
+$b mount -t tmpfs t /new/run
 $b mkdir -p /new/dev/pts /new/dev/shm
 $b mount -t devpts -o ptmxmode=666 p /new/dev/pts; $b mount -t tmpfs t /new/dev/shm
 $b mount -t configfs c /new/sys/kernel/config
@@ -70,9 +70,15 @@ def _is_dynamic(program: Path) -> bool:
     return b"ld-linux" in program.read_bytes()[:4096]
 
 
+def is_built(folder: Path = FOLDER) -> bool:
+    """Whether the machine is there, as this file makes it now."""
+    stamp = folder / "made-by"
+    return (folder / "initrd").exists() and stamp.exists() and stamp.read_bytes() == Path(__file__).read_bytes()
+
+
 def build(folder: Path = FOLDER) -> Path:
     """The folder with `vmlinux` and `initrd`, made if they are not there. Raises NotHere."""
-    if (folder / "vmlinux").exists() and (folder / "initrd").exists():
+    if is_built(folder):
         return folder
     why = missing()
     if why:
@@ -85,6 +91,7 @@ def build(folder: Path = FOLDER) -> Path:
         made.mkdir()
         (made / "vmlinux").write_bytes(_vmlinux((kernel / "vmlinuz").read_bytes()))
         (made / "initrd").write_bytes(_initrd(kernel / "modules"))
+        (made / "made-by").write_bytes(Path(__file__).read_bytes())
         shutil.rmtree(folder, ignore_errors=True)
         made.rename(folder)
     return folder

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hil.vm.image import FOLDER, missing
+from hil.vm.image import FOLDER, is_built, missing
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -17,6 +17,6 @@ def vm_image() -> Path:
     why = missing()
     if why:
         pytest.skip(why)
-    if not (ROOT / FOLDER / "initrd").exists():
+    if not is_built(ROOT / FOLDER):
         pytest.skip("the virtual machine is not built (make vm)")
     return ROOT / FOLDER
