@@ -93,8 +93,10 @@ def test_serve_waits_for_one_second_by_default(pair: Pair) -> None:
 
 def test_serve_without_a_limit_waits_until_something_comes(pair: Pair) -> None:
     conn, remote = pair(served=False)
-    threading.Timer(0.1, asked, (conn,)).start()
+    asking = threading.Timer(0.1, asked, (conn,))
+    asking.start()
     assert remote.serve(None) is True
+    asking.join()  # the connection may not be closed before
 
 
 def test_serve_that_may_not_wait_for_the_lock_gives_up_at_once(pair: Pair) -> None:
