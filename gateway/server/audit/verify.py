@@ -18,6 +18,8 @@ MAX_FINDINGS: Final = 100
 _ATTEMPTS: Final = 100
 _PAUSE_S: Final = 0.001
 """So often the files are looked for while they are being put aside, and the end of a line while it is written."""
+_MISSING_LOOKS: Final = 20
+"""A log that is not there is looked for so often again: it may just be getting its new name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +190,8 @@ def _opened(path: Path, stack: ExitStack) -> tuple[list[BinaryIO], Mark | None, 
                     continue
                 raise NotFound(f"there is no audit log at {path}") from None
             if not names and synced is None and oldest is None:
+                if turn < _MISSING_LOOKS:
+                    continue  # it may be between two names just now
                 raise NotFound(f"there is no audit log at {path}")
             if is_of_one_moment and read_mark(oldest_path(path)) == oldest:
                 stack.push(attempt.pop_all())
