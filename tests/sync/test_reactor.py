@@ -30,7 +30,7 @@ def reactor() -> Iterator[Reactor]:
 
 
 def end(conn: Any) -> None:
-    with suppress(LinkDown):
+    with suppress(LinkDown, OSError):  # the reactor may be closing it just now, for the other end is gone
         cut(conn)
     conn.close()
 
