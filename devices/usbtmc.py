@@ -59,6 +59,8 @@ class UsbTmcLine(InstrumentLine):
         self._interface = 0
         self._in = self._out = self._status = 0
         self._tag = 0
+        self._detached = False
+        """The kernel's driver was sent away."""
         self._asked = False
         """The instrument has been asked for an answer that has not come."""
 
@@ -109,6 +111,7 @@ class UsbTmcLine(InstrumentLine):
         with suppress(NotImplementedError):
             if device.is_kernel_driver_active(self._interface):  # the kernel's usbtmc; at closing it gets it back
                 device.detach_kernel_driver(self._interface)
+                self._detached = True
         usb.util.claim_interface(device, self._interface)
 
     def close(self) -> None:
@@ -117,8 +120,10 @@ class UsbTmcLine(InstrumentLine):
         if device is not None:
             with suppress(usb.core.USBError):
                 usb.util.release_interface(device, self._interface)
-            with suppress(usb.core.USBError, NotImplementedError):
-                device.attach_kernel_driver(self._interface)
+            if self._detached:
+                self._detached = False
+                with suppress(usb.core.USBError):
+                    device.attach_kernel_driver(self._interface)
             with suppress(usb.core.USBError):
                 usb.util.dispose_resources(device)
 

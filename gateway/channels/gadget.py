@@ -12,6 +12,7 @@ device: on a Pi Zero or 4 `dtoverlay=dwc2` in /boot/firmware/config.txt.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import queue
@@ -66,8 +67,7 @@ def connect(url: ChannelUrl[Any], limits: Limits, timeout: float) -> Channel:
 
 def listen(url: ChannelUrl[GadgetOptions], limits: Limits) -> Listener:
     """Be a USB device. Raises ConfigError where this machine can't."""
-    vid, pid = ids(url) if url.host else (0x1209, 0x0001)
-    gadget = Gadget(vid, pid, serial_number(url) or machine_serial(), url.options.udc)
+    gadget = Gadget(*ids(url.host or DEFAULT_ID), serial_number(url) or machine_serial(), url.options.udc)
     return GadgetListener(gadget, limits)
 
 
@@ -105,11 +105,11 @@ class GadgetListener(Listener):
             os.eventfd_write(self._ready, 1)
 
     def accept(self) -> Channel | None:
-        try:
+        with self._lock:  # else the descriptor's number could be another one's by now
+            if self._closed or self._streams.empty():
+                return None
             os.eventfd_read(self._ready)
-        except BlockingIOError:
-            return None
-        return StreamChannel(self._streams.get(), self._limits)
+            return StreamChannel(self._streams.get(), self._limits)
 
     def fileno(self) -> int:
         if self._closed:
@@ -134,6 +134,8 @@ class GadgetListener(Listener):
             self._closed = True
             os.close(self._ready)
         self._gadget.stop()
+        while not self._streams.empty():
+            self._streams.get().close()
 
     @property
     def closed(self) -> bool:
@@ -231,6 +233,6 @@ class Gadget:
 def _reason(error: Exception, controller: str) -> str:
     if isinstance(error, subprocess.CalledProcessError):
         return f"mounting FunctionFS failed: {str(error.stderr or '').strip()}; does the kernel have usb_f_fs?"
-    if isinstance(error, OSError) and error.errno == 16:  # EBUSY
+    if isinstance(error, OSError) and error.errno == errno.EBUSY:
         return f"another gadget is bound to {controller}; unbind that one"
     return f"{error}"

@@ -56,9 +56,9 @@ def check(url: ChannelUrl[UsbOptions]) -> None:
         raise ConfigError(f"{url.shown!r}: after VID:PID comes /SERIAL, and no further /")
 
 
-def ids(url: ChannelUrl[Any]) -> tuple[int, int]:
-    """Vendor and product."""
-    vid, pid = str(url.host).split(":")
+def ids(text: str) -> tuple[int, int]:
+    """Vendor and product of VID:PID."""
+    vid, pid = text.split(":")
     return int(vid, 16), int(pid, 16)
 
 
@@ -74,7 +74,7 @@ def connect(url: ChannelUrl[UsbOptions], limits: Limits, timeout: float) -> Chan
     from gateway.channels.usb_stream import UsbStream
     from gateway.usb.finding import WantedUsb
 
-    wanted = WantedUsb(*ids(url), serial_number(url), url.options.path, url.options.interface)
+    wanted = WantedUsb(*ids(str(url.host)), serial_number(url), url.options.path, url.options.interface)
     function = open_function(wanted, detach=url.options.detach)
     return StreamChannel(UsbStream(function, timeout), limits, compress=bool(url.options.compress))
 

@@ -67,6 +67,8 @@ class FfsFunction:
         self._enabled = threading.Event()
         self._closed = False
         self._coming = self._going = -1
+        self._events = threading.Thread(target=self._take_events, name=f"events of {name}", daemon=True)
+        self._data = threading.Thread(target=self._take_data, name=f"data of {name}", daemon=True)
         try:
             os.write(self._ep0, descriptors())
             os.write(self._ep0, strings())
@@ -76,15 +78,11 @@ class FfsFunction:
             self.close()
             raise
         self._wire.fd = self._coming
-        self._threads = [
-            threading.Thread(target=run, name=f"{run.__name__} {name}", daemon=True)
-            for run in (self._take_events, self._take_data)
-        ]
 
     def start(self) -> None:
         """Take events and data. Before the controller is bound: the host comes at once."""
-        for thread in self._threads:
-            thread.start()
+        self._events.start()
+        self._data.start()
 
     def _take_events(self) -> None:
         while not self._closed:
@@ -149,6 +147,8 @@ class FfsFunction:
         self._closed = True
         self._enabled.set()
         self._function.lost()
+        if self._data.is_alive():
+            self._data.join(HALT_S)  # so that it reads no file that gets the number of its own
         for fd in (self._coming, self._going, self._ep0):
             if fd >= 0:
                 os.close(fd)

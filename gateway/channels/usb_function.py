@@ -84,6 +84,7 @@ class Function:
             self._wire.send(data, MARKER_S, lambda: False)
         except LinkDown as error:
             begun.ended(error)
+            begun.close()  # nobody else will
             return
         self._on_stream(begun)
 

@@ -192,6 +192,10 @@ def test_the_kernels_driver_gets_it_back(bus: Bus, echo: tuple[Echo, TmcInstrume
     assert not bus.grabbed
     line.close()
     assert bus.grabbed == {place}
+    bus.grabbed.clear()
+    line.open()
+    line.close()
+    assert not bus.grabbed, "what no driver had is given to none"
 
 
 def test_what_can_not_be_opened_says_why(bus: Bus) -> None:

@@ -145,7 +145,9 @@ static const struct {
 static const char *word_of(char letter, const subject *of)
 {
     const board_answer *answer = &of->self->answer;
-    const void *const places[] = {of->self->table, of->member, of->argument, answer, answer->error ? &errors[*answer->error - '0'] : 0};
+    const void *const places[] = {
+        of->self->table, of->member, of->argument, answer, answer->error ? &errors[*answer->error - '0'] : 0,
+    };
     size_t which = 0;
     const uint8_t *at;
     const char *text;
