@@ -21,6 +21,9 @@ import pytest
 PATIENCE_S = 30.0
 GATEWAY = [sys.executable, "-m", "gateway"]
 
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup the commands would inherit that it is ignored
+
 
 @dataclass(frozen=True)
 class Network:
