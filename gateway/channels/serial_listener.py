@@ -62,6 +62,7 @@ class SerialChannel(StreamChannel):
         super().__init__(stream, limits, compress=compress)
         self._decoder = self._line = LineDecoder(limits)
         self._line.receive(unread)
+        self._between_frames = not unread
         self._progress_at = monotonic()
         self._on_close = on_close
         self._damaged = False

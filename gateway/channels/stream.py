@@ -9,13 +9,17 @@ from typing import Final
 from gateway.channels.base import Account, Channel
 from gateway.errors import LinkDown, ProtocolError
 from gateway.limits import DEFAULT_LIMITS, Limits
-from gateway.protocol.framing import HEARTBEAT, TERMINATOR, FrameDecoder, frame, header, whole_message
+from gateway.protocol.framing import HEADER, HEARTBEAT, TERMINATOR, FrameDecoder, frame, header, whole_message
 
-CHUNK: Final = 65536
+CHUNK: Final = 32 * 1024
+"""What a read asks for. From 64 KiB on, each buffer that is freed makes glibc tidy up its heap."""
 LARGE_CHUNK: Final = 1024 * 1024
 LARGE_MESSAGE: Final = 256 * 1024
 TURN_S: Final = 0.01
 """How far over its timeout `recv_within` goes on while bytes come that are no message yet, such as heartbeats."""
+
+
+_header: Final = HEADER.pack
 
 
 class Stream(ABC):
@@ -107,6 +111,10 @@ class StreamChannel(Channel):
         self._write = stream.write
         self._in_parts = False
         self._heard = True
+        self._between_frames = True
+        """Nothing of a frame is here, and nothing is charged for one."""
+        self._plain = 0 if compress else min(LARGE_MESSAGE, self._limits.frame + 1)
+        """Messages shorter than this leave as they are, in one piece."""
 
     def heard(self) -> bool:
         heard, self._heard = self._heard, False
@@ -119,8 +127,10 @@ class StreamChannel(Channel):
         return True
 
     def send(self, data: bytes) -> None:
-        progress_s = self._limits.progress_s
-        if len(data) < LARGE_MESSAGE or self._compress:
+        size, progress_s = len(data), self._limits.progress_s
+        if size < self._plain:
+            self._write(_header(size, 0) + data + TERMINATOR, progress_s)
+        elif size < LARGE_MESSAGE or self._compress:
             self._write(frame(data, self._limits, compress=self._compress), progress_s)
         else:
             # Two more system calls cost less than another copy.
@@ -143,27 +153,43 @@ class StreamChannel(Channel):
 
     def recv_within(self, timeout: float | None) -> bytes | None:
         decoder = self._decoder
+        if not self._between_frames and not decoder.metered:
+            message = decoder.next_message()  # it came together with the last one
+            if message is not None:
+                self._between_frames = not (decoder.begun or decoder.metered)
+                return message
+        deadline = 0.0 if timeout is None else monotonic() + timeout
+        chunk = None
+        if self._between_frames:  # nearly always, and one read brings one message: nothing to be put together
+            chunk = self._read(CHUNK, timeout)
+            if chunk is None:
+                return None
+            self._heard = True
+            message = whole_message(chunk, self._limits)
+            if message is not None:
+                return message
+            self._between_frames = False
+        message = self._put_together(chunk, timeout, deadline)
+        self._between_frames = not (self._decoder.begun or self._decoder.metered)
+        return message
+
+    def _put_together(self, chunk: bytes | memoryview | None, timeout: float | None, deadline: float) -> bytes | None:
+        """The next message, from `chunk` and what comes until the deadline."""
+        decoder = self._decoder
         if decoder.metered:
             decoder.settle()
         message = decoder.next_message() if decoder.begun else None
         if message is not None:
             return message
-        deadline = 0.0 if timeout is None else monotonic() + timeout
         wait = timeout
         while True:
-            if decoder.begun:
-                chunk = self._read_rest(wait)
-                self._heard = True
-            else:
-                chunk = self._read(CHUNK, wait)
-                if chunk is not None:
-                    self._heard = True
-                    message = whole_message(chunk, self._limits)
-                    if message is not None:
-                        return message
             if chunk is None:
-                return None
+                chunk = self._read_rest(wait) if decoder.begun else self._read(CHUNK, wait)
+                if chunk is None:
+                    return None
+                self._heard = True
             decoder.receive(chunk)
+            chunk = None
             message = decoder.next_message()
             if decoder.begun:
                 self._progress_at = monotonic()

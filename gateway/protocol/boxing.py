@@ -94,12 +94,13 @@ class Loans:
 
     def find(self, reference: Reference) -> Loan:
         """The loan of that id. Raises NotFound for what was never lent or has been given back."""
-        loan = self._get(reference)
+        loan = self.get(reference)
         if loan is None:
             raise NotFound(f"no object {reference!r:.200} is lent on this connection; it was released or never sent")
         return loan
 
-    def _get(self, reference: Reference) -> Loan | None:
+    def get(self, reference: Reference) -> Loan | None:
+        """The same, None where there is none."""
         if isinstance(reference, int):
             return self._by_number.get(reference)
         loan = self._by_number.get(number_of(reference))
@@ -108,7 +109,7 @@ class Loans:
     def release(self, reference: Reference, times: int) -> None:
         """Take back `times` sends; an unknown id is nothing (stock peers send such DELs)."""
         with self._lock:
-            loan = self._get(reference)
+            loan = self.get(reference)
             if loan is not None:
                 loan.count -= times
                 if loan.count <= 0:
@@ -236,25 +237,26 @@ class Boxing:
         self.imports = True
         """Whether an array of the peer may make this side import numpy."""
 
-    def box(self, value: Any, owner: object = None, *, head: bytes = b"") -> bytes:
-        """`head` and the brine bytes of the box around `value`; what is lent for it is noted to belong to `owner`.
+    def box(self, value: Any, owner: object = None, *, head: bytes = b"", tail: bytes = b"") -> bytes:
+        """The brine bytes of the box around `value`, between `head` and `tail`; what is lent for it belongs to `owner`.
 
         They must fit into a frame. Raises brine.Unencodable for a value that can't
         be encoded, LimitExceeded for one that is too large and for one reference too many; then nothing is lent.
         """
         kind = type(value)
         if kind in SMALL:
-            return self._fitting(head + _VALUE + dump(value, self._limits))
+            return self._fitting(head + _VALUE + dump(value, self._limits) + tail)
         if kind in TYPES:
             pieces = [head, _VALUE]
             try:
                 dump_into(value, pieces, self._limits)
+                pieces.append(tail)
                 return self._fitting(b"".join(pieces))  # once: it may be megabytes
             except NotBrine:
                 pass
         lent: list[IdPack] = []
         try:
-            return self._fitting(head + self._box_object(value, owner, 0, lent))
+            return self._fitting(b"".join((head, self._box_object(value, owner, 0, lent), tail)))
         except BaseException:
             for id_pack in lent:
                 self.loans.release(id_pack, 1)

@@ -72,10 +72,11 @@ class FrameDecoder:
     called because its message is dealt with. What it raises ends the stream too.
     """
 
-    __slots__ = ("_buffer", "_limits", "_mark", "_pos", "_tail", "_tail_size", "_wanted", "metered", "meter")
+    __slots__ = ("_buffer", "_limits", "_mark", "_pos", "_small", "_tail", "_tail_size", "_wanted", "metered", "meter")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        self._small = min(CRUMB, limits.frame)
         self.meter: Callable[[int], None] | None = None
         self.metered = 0
         """What the meter was told last."""
@@ -136,6 +137,17 @@ class FrameDecoder:
 
     def next_message(self) -> bytes | None:
         """The next message's data, inflated, or None until more bytes came."""
+        buffer, pos = self._buffer, self._pos
+        if not self._tail and len(buffer) - pos > OVERHEAD:
+            # Small frames that came together, as those of a peer that does not wait for answers: a slice each.
+            length, flag = _unpack_header(buffer, pos)
+            end = pos + HEADER_SIZE + length
+            if flag == 0 and 0 < length <= self._small and end < len(buffer) and buffer[end] == 0x0A:
+                self._pos = end + 1
+                self._wanted = HEADER_SIZE
+                if self._pos == len(buffer):
+                    self._buffer, self._pos = b"", 0
+                return buffer[pos + HEADER_SIZE : end]
         while self._available() >= self._wanted:
             if self._tail and self._wanted > OVERHEAD and self._available() - self._wanted < len(self._tail[-1]):
                 data, flag = self._take_gathered()

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from gateway.errors import ProtocolError
 from gateway.limits import Limits
-from gateway.protocol.brine import load
+from gateway.protocol.brine import dump, load
 from gateway.protocol.constants import EXCEPTION, LABEL_LOCAL_REF, LABEL_TUPLE, REPLY, REQUEST
 
 THREADS: Final = Struct("!QQ")
@@ -27,7 +27,8 @@ SEQ_MAX: Final = 2**63
 RPYC6: Final = {REQUEST: b"\x01\x11", REPLY: b"\x02\x11", EXCEPTION: b"\x03\x11"}
 RPYC5: Final = {REQUEST: b"\x12\x51", REPLY: b"\x12\x52", EXCEPTION: b"\x12\x53"}
 """A dialect: how a message begins, before its sequence number."""
-_SMALL_INTS: Final = [bytes((number + 0x50,)) for number in range(160)]
+_INTS: Final = [dump(number) for number in range(4096)]
+_INT_HEADS: Final = [bytes((0x16, count)) for count in range(256)]
 REMEMBERED: Final = 256
 REMEMBERED_SIZE: Final = 256
 _TYPES: Final = frozenset({REQUEST, REPLY, EXCEPTION})
@@ -35,10 +36,10 @@ _TYPES: Final = frozenset({REQUEST, REPLY, EXCEPTION})
 
 def encode_int(number: int) -> bytes:
     """The brine bytes of a number from 0 on."""
-    if number < 160:
-        return _SMALL_INTS[number]
+    if number < 4096:
+        return _INTS[number]
     digits = b"%d" % number
-    return bytes((0x16, len(digits))) + digits
+    return _INT_HEADS[len(digits)] + digits
 
 
 def dialect_of(message: bytes) -> dict[int, bytes]:
@@ -55,7 +56,7 @@ class MessageDecoder:
     too: then what stands around the target is remembered.
     """
 
-    __slots__ = ("_limits", "_names", "_remembered", "_surroundings")
+    __slots__ = ("_limits", "_names", "_remembered", "_surroundings", "again")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -63,6 +64,8 @@ class MessageDecoder:
         self._surroundings: dict[bytes, tuple[int, tuple[Any, ...]]] = {}
         """What stands around the target -> the handler, and the boxes of the other arguments."""
         self._names: dict[bytes, str] = {}
+        self.again: bytes | None = None
+        """What followed the sequence number of the latest message, if that is remembered from an earlier one."""
 
     def decode(self, message: bytes) -> tuple[int, int, Any, tuple[int, int] | None]:
         """`(type, seq, args, threads)`: args still boxed; threads is (sender's, addressed) with a bind_threads peer.
@@ -70,13 +73,16 @@ class MessageDecoder:
         Raises ProtocolError (BrineError, LimitExceeded) for what is no message; the connection can't go on then.
         """
         first = message[0]
+        self.again = None
         if first == REQUEST and len(message) < REMEMBERED_SIZE:
             place = _after_seq(message)
             if place is not None:
                 seq, start = place
                 body = message[start:]
                 args = self._remembered.get(body)
-                if args is None:
+                if args is not None:
+                    self.again = body
+                else:
                     args = self._decode_args(body)
                     if len(self._remembered) >= REMEMBERED:
                         self._remembered.clear()
@@ -90,6 +96,10 @@ class MessageDecoder:
                     return first, seq, args, None
             raise ProtocolError("a message is a type and (seq, args), seq from 0 on")
         return _decode_other(message, self._limits)
+
+    def remember(self, body: bytes, meaning: Any) -> None:
+        """Have `decode` give `meaning` in place of the args, the next time that `body` (see `again`) comes."""
+        self._remembered[body] = meaning
 
     def _decode_args(self, body: bytes) -> Any:
         target = _target_of(body)

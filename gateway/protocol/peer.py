@@ -15,10 +15,11 @@ from gateway.errors import BadRequest, GatewayError, LimitExceeded, ProtocolErro
 from gateway.limits import KIB, Limits
 from gateway.protocol import vinegar
 from gateway.protocol.boxing import Boxing, Loan, tuple_of
+from gateway.protocol.brine import SMALL as SMALL_TYPES
 from gateway.protocol.brine import dump
-from gateway.protocol.constants import EXCEPTION, LABEL_VALUE, REPLY, REQUEST, Handler
+from gateway.protocol.constants import EXCEPTION, LABEL_TUPLE, LABEL_VALUE, REPLY, REQUEST, Handler
 from gateway.protocol.messages import RPYC6, THREADS, MessageDecoder, dialect_of, encode_int
-from gateway.protocol.netref import IdPack, Netref
+from gateway.protocol.netref import IdPack, Netref, Reference
 from gateway.protocol.schemas import SCHEMAS
 
 VERSION: Final = 1
@@ -34,13 +35,18 @@ FIXED: Final = "fixed-attributes"
 """Feature: understands an INSPECT answer that names the attributes which stay the same object."""
 HEARTBEATS: Final = "heartbeats"
 """Feature: sends an empty frame every two seconds, and takes those of the peer."""
-FEATURES: Final = frozenset({COPIES, SHORT, FIXED})
+QUIET: Final = "quiet-releases"
+"""Feature: answers no DEL, of which nobody awaits the answer, and expects none."""
+FEATURES: Final = frozenset({COPIES, SHORT, FIXED, QUIET})
 _FEATURES: Final = 64
 """Features of a peer that are looked at, and the characters of their names."""
 
 _HANDLERS: Final = {int(handler): (handler, SCHEMAS[handler]) for handler in Handler}
 _DEL: Final = int(Handler.DEL)
+_REPEATED: Final = frozenset(map(int, (Handler.GETATTR, Handler.CALL, Handler.CALLATTR)))
+"""Handlers of which the same request comes again and again."""
 _BOX_VALUE: Final = b"\x11\x51"
+_NO_KEYWORDS: Final = _BOX_VALUE + b"\x02"
 SMALL: Final = KIB
 """Requests up to this size are not weighed: their number is bounded."""
 _HEAD_MAX: Final = 64
@@ -61,6 +67,19 @@ class Request(NamedTuple):
     """Bytes of the message."""
     charged: int = 0
     """What `Peer.charge` said that the arguments weigh."""
+
+
+class Known(NamedTuple):
+    """A request that came before and had nothing but values besides its target: only that has to be found again."""
+
+    args: tuple[Any, ...]
+    """As they were decoded."""
+    handler: Handler
+    reference: Reference
+    values: list[Any]
+    """The arguments after the target, checked and unboxed, without the keywords."""
+    keywords: bool
+    """Whether keywords follow: there were none."""
 
 
 class Refused(NamedTuple):
@@ -109,10 +128,12 @@ class Peer:
         self._sequence = count(first_seq)
         self._heads = RPYC6
         self._recognised = False
-        self._decode = MessageDecoder(limits).decode
+        self._decoder = MessageDecoder(limits)
         self.boxing = Boxing(connection, proxy_for, released, limits, lock, stand_in)
         self.features: frozenset[str] | None = None
         """What the peer announced in HELLO; None while it hasn't."""
+        self.quiet = False
+        """Whether both ends leave DEL unanswered."""
         self.charge: Callable[[list[Any], int], int] | None = None
         """Called with the arguments of a request of more than SMALL bytes, and their number. Gives what they weigh on
         somebody's account, or raises a GatewayError: then the request is refused."""
@@ -121,28 +142,40 @@ class Peer:
 
     def request(self, handler: int, args: tuple[Any, ...], threads: tuple[int, int] | None = None) -> tuple[int, bytes]:
         """`(seq, message)` of a request. Raises Unencodable or LimitExceeded for arguments that can't be sent."""
-        return self.request_boxed(handler, self.boxing.box(args), threads)
-
-    def request_boxed(self, handler: int, box: bytes, threads: tuple[int, int] | None = None) -> tuple[int, bytes]:
-        """The same with arguments that are a box already."""
         seq = next(self._sequence)
-        # Joined once: an argument may be megabytes.
-        message = b"".join((self._heads[REQUEST], encode_int(seq), b"\x11", encode_int(handler), box))
-        return seq, message if threads is None else THREADS.pack(*threads) + message
+        head = self._head(REQUEST, seq, threads) + b"\x11" + encode_int(handler)
+        return seq, self.boxing.box(args, head=head)
 
-    def box_prefix(self, target: Netref, values: tuple[str, ...], more: int) -> bytes:
-        """What an argument box begins with: the target and `values`; `more` boxes are to follow."""
-        head = b"\x11\x52" + bytes((0x10 + len(values) + more,)) + self.boxing.box(target)
-        return head + b"".join([_BOX_VALUE + dump(value, self._limits) for value in values])
+    def prefix(self, handler: int, target: Netref, values: tuple[str, ...] = (), more: int = 0) -> bytes:
+        """What follows the sequence number in a request: the handler, the target, `values`; `more` boxes follow it."""
+        head = b"\x11" + encode_int(handler) + b"\x11\x52" + bytes((0x10 + len(values) + more,))
+        return b"".join((head, self.boxing.box(target), *[_BOX_VALUE + dump(value, self._limits) for value in values]))
 
-    def call_boxed(self, prefix: bytes, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
-        """The whole argument box of a call."""
+    def prefixed(self, prefix: bytes, threads: tuple[int, int] | None = None) -> tuple[int, bytes]:
+        """`(seq, message)` of a request that is nothing but its prefix."""
+        seq = next(self._sequence)
+        return seq, self._head(REQUEST, seq, threads) + prefix
+
+    def call(
+        self, prefix: bytes, args: tuple[Any, ...], kwargs: dict[str, Any], threads: tuple[int, int] | None = None
+    ) -> tuple[int, bytes]:
+        """`(seq, message)` of a call; the arguments, which may be megabytes, are copied once. Raises as `request`."""
+        seq = next(self._sequence)
         box = self.boxing.box
-        return b"".join((prefix, box(args), box(tuple(kwargs.items())) if kwargs else b"\x11\x51\x02"))
+        keywords = box(tuple(kwargs.items())) if kwargs else _NO_KEYWORDS
+        return seq, box(args, head=self._head(REQUEST, seq, threads) + prefix, tail=keywords)
+
+    def value_head(self, seq: int) -> bytes:
+        """How the answer to request `seq` begins where it is a value; that follows."""
+        return self._heads[REPLY] + encode_int(seq) + _BOX_VALUE
 
     def reply(self, seq: int, value: Any, owner: object = None, threads: tuple[int, int] | None = None) -> bytes:
         """The answer to request `seq`; a value that can't be encoded or is too large becomes that call's error."""
         try:
+            if type(value) in SMALL_TYPES and threads is None:  # nearly always; said in one line
+                message = self._heads[REPLY] + encode_int(seq) + _BOX_VALUE + dump(value, self._limits)
+                if len(message) <= self._limits.frame:
+                    return message
             return self.boxing.box(value, owner, head=self._head(REPLY, seq, threads))
         except Exception as error:  # noqa: BLE001 - whatever it is, the peer waits for an answer
             return self.fault(seq, error, None, threads)
@@ -165,12 +198,11 @@ class Peer:
     def release(self, proxy_id: IdPack, times: int) -> tuple[int, bytes]:
         """`(seq, message)` of the request that gives `times` sends of one object back."""
         reference = b"\x11\x53" + dump(self.boxing.reference(proxy_id))
-        return self.request_boxed(
-            Handler.DEL, b"\x11\x52" + tuple_of([reference, _BOX_VALUE + encode_int(times)], self._limits)
-        )
+        box = b"\x11\x52" + tuple_of([reference, _BOX_VALUE + encode_int(times)], self._limits)
+        return self.prefixed(b"\x11" + encode_int(Handler.DEL) + box)
 
     def _head(self, kind: int, seq: int, threads: tuple[int, int] | None) -> bytes:
-        """What an answer begins with."""
+        """What a message begins with."""
         head = self._heads[kind] + encode_int(seq)
         return head if threads is None else THREADS.pack(*threads) + head
 
@@ -186,7 +218,7 @@ class Peer:
         if not self._recognised:
             self._recognised = True
             self._heads = dialect_of(message)
-        kind, seq, args, threads = self._decode(message)
+        kind, seq, args, threads = self._decoder.decode(message)
         if kind == REQUEST:
             return self._receive_request(seq, args, threads, len(message))
         if kind == REPLY:
@@ -194,6 +226,12 @@ class Peer:
         return Answer(seq, None, vinegar.load(args, self._config, self._limits), _NOTHING)
 
     def _receive_request(self, seq: int, args: Any, threads: tuple[int, int] | None, size: int) -> Request | Refused:
+        if type(args) is Known:
+            args, handler, reference, values, keywords = args
+            target = self.boxing.loans.get(reference)
+            if target is not None:
+                arguments = [target.obj, *values, {}] if keywords else [target.obj, *values]
+                return Request(seq, handler, arguments, target, threads, _NOTHING, size)
         if type(args) is not tuple or len(args) != 2 or type(args[0]) is not int:
             raise ProtocolError("the args of a request are (handler, box)")
         number, box = args
@@ -214,7 +252,17 @@ class Peer:
         if arguments and type(arguments[0]) is Loan:
             target = arguments[0]
             arguments[0] = target.obj
+            if self._decoder.again is not None and number in _REPEATED:
+                self._remember(self._decoder.again, args, handler, arguments[1:])
         return Request(seq, handler, arguments, target, threads, new, size, charged)
+
+    def _remember(self, body: bytes, args: Any, handler: Handler, values: list[Any]) -> None:
+        """Note what a request meant that came for the second time, where all but its target is by value."""
+        label, (target, *others) = args[1]
+        keywords = values.pop() if handler is not Handler.GETATTR else None
+        if label == LABEL_TUPLE and not keywords and all(box[0] == LABEL_VALUE for box in others):
+            reference = self.boxing.reference_of(target[1])
+            self._decoder.remember(body, Known(args, handler, reference, values, keywords is not None))
 
     def _receive_reply(self, seq: int, box: Any) -> Answer:
         if type(box) is tuple and len(box) == 2 and box[0] == LABEL_VALUE:
@@ -238,10 +286,11 @@ class Peer:
         both = self.features & ours
         self.boxing.copies = version >= VERSION and COPIES in both and DEVICE_PROFILE in self.features | ours
         self.boxing.short = version >= VERSION and SHORT in both
+        self.quiet = version >= VERSION and QUIET in both
         self.boxing.imports = DEVICE_PROFILE not in ours
 
     def forget(self) -> None:
         """Let go of everything that belongs to the peer. The Peer is of no use afterwards."""
         self.boxing.loans.clear()
         self.boxing.proxies.clear()
-        self._decode = MessageDecoder(self._limits).decode
+        self._decoder = MessageDecoder(self._limits)

@@ -15,6 +15,7 @@ import builtins
 import importlib
 import sys
 from contextlib import suppress
+from functools import cache
 from typing import Any, Final
 
 from gateway.errors import BY_CODE, GatewayError
@@ -79,7 +80,10 @@ def _facts(error: GatewayError, limits: Limits) -> list[tuple[str, object]]:
 
 def _attributes(error: BaseException, limits: Limits) -> list[tuple[str, object]]:
     attributes: list[tuple[str, object]] = []
-    for name in dir(error):
+    cls: type = type(error)
+    # `dir` takes longer than all the rest, and the classes of this module are what they are.
+    names = {**_builtin_attributes(cls), **vars(error)} if cls.__module__ == "builtins" else dir(error)
+    for name in names:
         if name.startswith("_") or name in _IGNORED:
             continue
         try:
@@ -89,6 +93,12 @@ def _attributes(error: BaseException, limits: Limits) -> list[tuple[str, object]
         if not callable(value):
             attributes.append((name, _value(value, limits)))
     return attributes[:_ATTRIBUTES]
+
+
+@cache
+def _builtin_attributes(cls: type) -> dict[str, None]:
+    """The names of the data attributes that instances of a builtin exception class have, in order."""
+    return dict.fromkeys(name for name in dir(cls) if not name.startswith("_") and not callable(getattr(cls, name)))
 
 
 def _value(value: object, limits: Limits) -> object:

@@ -1,4 +1,7 @@
-"""The handlers that reach an object: each turns the checked arguments of a request into one question to the policy."""
+"""The handlers that reach an object: each turns the checked arguments of a request into one question to the policy.
+
+They raise what the object raises and what the policy refuses.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from gateway.protocol.constants import Handler
-from gateway.service.policy import Policy
 
 HANDLERS: Final[dict[Handler, Callable[..., Any]]] = {
     Handler.GETATTR: lambda policy, obj, name: policy.result(policy.get(obj, name)),
@@ -27,8 +29,3 @@ HANDLERS: Final[dict[Handler, Callable[..., Any]]] = {
     Handler.CTXEXIT: lambda policy, obj, error: policy.exit_context(obj, error),
 }
 """PING, CLOSE, GETROOT, DEL, INSPECT, INSTANCECHECK and HELLO belong to the connection and are answered by it."""
-
-
-def handle(policy: Policy, handler: Handler, args: list[Any]) -> Any:
-    """Run one request against the policy; raises what the object raises and what the policy refuses."""
-    return HANDLERS[handler](policy, *args)

@@ -179,7 +179,8 @@ class SeedPolicy(Policy):
 
 def _hook(obj: Any, name: str) -> Callable[..., Any] | None:
     # Looked up on the class, as special methods are. A proxy of a third party is no place for its peer's hooks.
-    return None if isinstance(obj, Netref) else getattr(type(obj), name, None)
+    hook = getattr(type(obj), name, None)
+    return hook if hook is not None and not isinstance(obj, Netref) else None
 
 
 def _has(obj: Any, name: str) -> bool | None:

@@ -26,7 +26,7 @@ from gateway.protocol.peer import DEVICE_PROFILE, FEATURES, HEARTBEATS, SMALL, V
 from gateway.protocol.vinegar import is_remote
 from gateway.protocol.weight import weight
 from gateway.service.device_policy import DevicePolicy, Member
-from gateway.service.handlers import handle
+from gateway.service.handlers import HANDLERS
 from gateway.service.permit import Visit, here
 from gateway.service.policy import Policy
 from gateway.sync.lane import Lane
@@ -47,25 +47,31 @@ _PATH: Final = re.compile(r"(?<![\w.])(?:/[\w.+-]+){2,}")
 class Task:
     """One call of the peer."""
 
-    __slots__ = ("abandoned", "begun", "calls", "charged", "in_lane", "lane", "request", "result", "waits_for_peer")
+    # Class attributes: a task is made for every call, and most stay as they are here.
+    in_lane = False
+    abandoned = False
+    """It took too long and was answered by somebody else."""
+    begun = False
+    waits_for_peer = False
+    """Its thread is inside a call to the same peer right now."""
+    result: Any = None
+    """Held until the answer has left: a proxy that died earlier would be given back in front of it."""
 
     def __init__(self, calls: Calls, request: Request, lane: Lane[Task] | None) -> None:
         self.calls = calls
         self.request = request
         self.lane = lane
-        self.in_lane = False
-        self.abandoned = False
-        """It took too long and was answered by somebody else."""
-        self.begun = False
         self.charged = request.charged
         """What its arguments weigh on the account, still."""
-        self.waits_for_peer = False
-        """Its thread is inside a call to the same peer right now."""
-        self.result: Any = None
-        """Held until the answer has left: a proxy that died earlier would be given back in front of it."""
 
     def __call__(self) -> None:
-        self.calls.run(self)
+        """Run it, now that it is in its lane, and what queued there meanwhile if it is of the same connection."""
+        following: Task | None = self
+        while following is not None:
+            task = following
+            following = task.calls.run(task)
+            if task.charged:
+                task.calls._refund(task)
 
     def abandon(self, error: Exception) -> bool:
         """Answer with `error` though it still runs, and let the next one into its lane; whether it did run still."""
@@ -110,7 +116,9 @@ class Calls:
         """
         answer = _CONVERSATION.get(request.handler)
         if answer is None or (request.handler is _PING and request.size > SMALL):
-            return self._enter(Task(self, request, self._lane_of(request)))
+            # Under the seed profile all calls of a connection share a lane, unless they are tied to threads.
+            lane = self.lane if not self._strict and request.threads is None else self._lane_of(request)
+            return self._enter(Task(self, request, lane))
         if request.charged and self.account is not None:
             self.account.give(request.charged)
         try:
@@ -118,7 +126,7 @@ class Calls:
         except Exception as error:
             self._send_fault(request, error)
         else:
-            if request.handler is not Handler.CLOSE:
+            if request.handler is not Handler.CLOSE and not (request.handler is Handler.DEL and self._peer.quiet):
                 self._answer(request, self._peer.reply(request.seq, value, None, self._threads(request)))
         return None
 
@@ -140,8 +148,8 @@ class Calls:
             if len(self.active) + len(self._waiting) >= self._many:
                 self._check_depth(task)
             if lane is not None:
-                self._refuse_deadlock(lane)
-            if lane is not None:
+                if lane.owner is not None:
+                    self._refuse_deadlock(lane)
                 if not lane.enter(task):
                     self._waiting.add(task)
                     if task.begun:  # in another thread, just now
@@ -175,15 +183,6 @@ class Calls:
 
     # -- running ----------------------------------------------------------------------------------------------------
 
-    def run(self, task: Task) -> None:
-        """Run a task that is in its lane, and what queued there meanwhile if it is of the same connection."""
-        following: Task | None = task
-        while following is not None:
-            task = following
-            following = task.calls._run_in_lane(task)
-            if task.charged:
-                task.calls._refund(task)
-
     def forget(self) -> None:
         """The connection is gone: hold nothing for calls that still wait for a device."""
         for task in list(self._waiting):
@@ -216,7 +215,7 @@ class Calls:
         if owner is not None and owner.waits_for_peer and owner.calls is self:
             raise Busy(f"{lane.name} waits for an answer of yours and can't be called meanwhile; nothing was done")
 
-    def _run_in_lane(self, task: Task) -> Task | None:
+    def run(self, task: Task) -> Task | None:
         """Run a task that is in its lane; gives the next of the lane if this thread is to run it."""
         thread = get_ident()
         outer = self.active.get(thread)
@@ -243,8 +242,10 @@ class Calls:
         if task.charged and task.result is None:  # else the arguments may be part of what has to live until then
             task.request.args.clear()
             self._refund(task)
-        with suppress(LinkDown):  # nobody is there to be told
+        try:  # noqa: SIM105 - `suppress` takes longer than a small answer
             self._answer(task.request, answer)
+        except LinkDown:
+            pass  # nobody is there to be told
         return following
 
     def _leave_lane(self, task: Task) -> Task | None:
@@ -302,12 +303,12 @@ class Calls:
             elif request.handler is _PING:
                 value = self._ping(*request.args)
             elif self.open_visit is None:
-                value = task.result = handle(self._policy, request.handler, request.args)
+                value = task.result = HANDLERS[request.handler](self._policy, *request.args)
             else:  # here and not in a method of its own: this is the way of nearly every call of a gateway
                 visit = self.open_visit(task)
                 outer, here.visit = here.visit, visit
                 try:
-                    value = task.result = handle(self._policy, request.handler, request.args)
+                    value = task.result = HANDLERS[request.handler](self._policy, *request.args)
                 except BaseException as error:
                     here.visit = outer
                     visit.close(error)
@@ -320,7 +321,7 @@ class Calls:
         except BaseException as error:
             return self._fault(request, error)
         owner = task.lane if self._strict else None
-        return self._peer.reply(request.seq, value, owner, self._threads(request))
+        return self._peer.reply(request.seq, value, owner, request.threads and self._threads(request))
 
     def _propagate(self, error: SystemExit | KeyboardInterrupt) -> None:
         """End this side where the config says so."""

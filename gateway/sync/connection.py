@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from gateway.channels.base import Channel
 from gateway.errors import CallTimeout, LinkDown, OutcomeUnknown, ProtocolError
 from gateway.limits import DEFAULT_LIMITS, Limits
+from gateway.protocol.brine import load
 from gateway.protocol.constants import Handler
 from gateway.protocol.messages import UNBOUND
 from gateway.protocol.netref import IdPack
@@ -172,7 +173,8 @@ class Connection:
 
     def sync_request(self, handler: int, *args: Any) -> Any:
         """Send a request and wait for its answer. Raises what the peer raised, CallTimeout, or LinkDown."""
-        return self._call(handler, self._peer.boxing.box(args), args)
+        seq, message = self._peer.request(handler, args, self._own_threads())
+        return self._call(seq, message, handler, args)
 
     def async_request(self, handler: int, *args: Any, **kwargs: Any) -> AsyncResult:
         """Send a request; its answer arrives in the AsyncResult. `timeout` (seconds) sets its expiry."""
@@ -180,7 +182,7 @@ class Connection:
         if kwargs:
             raise TypeError(f"unexpected keyword arguments {sorted(kwargs)}; only timeout is known")
         result = AsyncResult(self, _describe(handler, args))
-        self._start(result, handler, self._peer.boxing.box(args))
+        self._start(result, *self._peer.request(handler, args, self._own_threads()))
         if timeout is not None:
             result.set_expiry(timeout)
         return result
@@ -273,28 +275,32 @@ class Connection:
 
     def call_method(self, target: BaseNetref, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """`target.name(*args, **kwargs)` at the peer, in one request."""
-        return self._call(Handler.CALLATTR, self._call_box(target, name, args, kwargs), (target, name))
+        prefix = self._call_prefix(target, name)
+        seq, message = self._peer.call(prefix, args, kwargs, self._own_threads() if self._bound else None)
+        return self._call(seq, message, Handler.CALLATTR, (target, name))
 
     def call(self, target: BaseNetref, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """`target(*args, **kwargs)` at the peer."""
-        return self._call(Handler.CALL, self._call_box(target, None, args, kwargs), (target,))
+        prefix = self._call_prefix(target, None)
+        seq, message = self._peer.call(prefix, args, kwargs, self._own_threads() if self._bound else None)
+        return self._call(seq, message, Handler.CALL, (target,))
 
     def call_async(
         self, target: BaseNetref, name: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> AsyncResult:
         """The same without waiting; `name` None calls the target itself."""
         result = AsyncResult(self, f"{name or 'the call'}()")
-        handler = Handler.CALL if name is None else Handler.CALLATTR
-        self._start(result, handler, self._call_box(target, name, args, kwargs))
+        self._start(result, *self._peer.call(self._call_prefix(target, name), args, kwargs, self._own_threads()))
         return result
 
     def get_attribute(self, target: BaseNetref, name: str) -> Any:
         """`target.name` at the peer."""
         boxes = boxes_of(target)
-        box = boxes.get((name,))
-        if box is None:
-            box = boxes[name,] = self._peer.box_prefix(target, (name,), 0)
-        return self._call(Handler.GETATTR, box, (target, name))
+        prefix = boxes.get((name,))
+        if prefix is None:
+            prefix = boxes[name,] = self._peer.prefix(Handler.GETATTR, target, (name,))
+        seq, message = self._peer.prefixed(prefix, self._own_threads() if self._bound else None)
+        return self._call(seq, message, Handler.GETATTR, (target, name))
 
     def note_release(self, id_pack: IdPack, times: int) -> None:
         """A proxy died. Called by finalizers: appending is all it does."""
@@ -304,23 +310,25 @@ class Connection:
     def allows_pickle(self) -> bool:
         return bool(self._config["allow_pickle"])
 
-    def _call_box(self, target: BaseNetref, name: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    def _call_prefix(self, target: BaseNetref, name: str | None) -> bytes:
+        """What all calls of this method begin with, of the object itself where there is no `name`."""
         boxes = boxes_of(target)
         prefix = boxes.get(name)
         if prefix is None:
-            prefix = boxes[name] = self._peer.box_prefix(target, () if name is None else (name,), 2)
-        return self._peer.call_boxed(prefix, args, kwargs)
+            handler, values = (Handler.CALL, ()) if name is None else (Handler.CALLATTR, (name,))
+            prefix = boxes[name] = self._peer.prefix(handler, target, values, 2)
+        return prefix
 
     # -- requests ---------------------------------------------------------------------------------------------------
 
-    def _call(self, handler: int, box: bytes, what: tuple[Any, ...], slot: Slot | None = None) -> Any:
+    def _call(self, seq: int, message: bytes, handler: int, what: tuple[Any, ...], slot: Slot | None = None) -> Any:
         slot = slot or Slot()
         timeout = self._config["sync_request_timeout"]
         if self._nested:
             with self._reading.expecting_calls(slot):
-                answered = self._send_and_wait(slot, handler, box, timeout)
+                answered = self._send_and_wait(slot, seq, message, timeout)
         else:
-            answered = self._send_and_wait(slot, handler, box, timeout)
+            answered = self._send_and_wait(slot, seq, message, timeout)
         if not answered:
             raise CallTimeout(
                 f"result expired: no answer to {_describe(handler, what)} within {timeout:g} s (sync_request_timeout)"
@@ -331,22 +339,20 @@ class Connection:
             self.learn(slot.new)
         return slot.answer
 
-    def _send_and_wait(self, slot: Slot, handler: int, box: bytes, timeout: float | None) -> bool:
+    def _send_and_wait(self, slot: Slot, seq: int, message: bytes, timeout: float | None) -> bool:
         # Taken before the request leaves, so that the answer finds its caller reading and wakes nobody else.
         taken = self._reading.take()
         try:
-            seq = self._start(slot, handler, box)
-            if self._wait(slot, timeout, taken=taken):
+            self._start(slot, seq, message)
+            if self._wait(slot, timeout, seq if taken else None):
                 return True
-        except BaseException:
+        finally:
             if taken and not slot.led:
                 self._reading.give_back()
-            raise
         self._pending.pop(seq, None)
         return False
 
-    def _start(self, slot: Slot, handler: int, box: bytes, *, held: bool = False) -> int:
-        seq, message = self._peer.request_boxed(handler, box, self._own_threads() if self._bound else None)
+    def _start(self, slot: Slot, seq: int, message: bytes, *, held: bool = False) -> None:
         self._pending[seq] = slot
         try:
             if self._lost is not None:
@@ -358,7 +364,24 @@ class Connection:
         except BaseException:
             self._pending.pop(seq, None)
             raise
-        return seq
+
+    def _answers(self, slot: Slot, seq: int, message: bytes) -> bool:
+        """Fill `slot` where the message is the value that it waits for, which is what comes nearly always."""
+        head = self._peer.value_head(seq)
+        if not message.startswith(head):
+            return False
+        try:
+            answer = load(message, len(head), self._limits)
+        except ProtocolError:
+            return False  # `_accept` says what is wrong
+        if self._pending.pop(seq, None) is None:
+            return False  # the connection was lost meanwhile
+        self.received += 1
+        if self._pending or self._outbox.unanswered_releases or self.calls.active:
+            self._channel.acknowledge()  # as in `_accept`
+        slot.answer = answer
+        slot.done = True
+        return True
 
     def _fetch_root(self) -> Any:
         """GETROOT, and the first time HELLO right before it: a stock peer refuses that and nothing is lost."""
@@ -367,8 +390,10 @@ class Connection:
         self._greeted = True
         ours = self.calls.features
         greeting = _Greeting(self, ours)
-        self._start(greeting, Handler.HELLO, self._peer.boxing.box((VERSION, tuple(sorted(ours)))), held=True)
-        return self._call(Handler.GETROOT, self._peer.boxing.box(()), (), _RootSlot(self, greeting))
+        threads = self._own_threads()
+        self._start(greeting, *self._peer.request(Handler.HELLO, (VERSION, tuple(sorted(ours))), threads), held=True)
+        seq, message = self._peer.request(Handler.GETROOT, (), threads)
+        return self._call(seq, message, Handler.GETROOT, (), _RootSlot(self, greeting))
 
     def transmit(self, message: bytes) -> None:
         """Send an answer. Raises LinkDown."""
@@ -397,15 +422,20 @@ class Connection:
                 return self._wait(slot, timeout)
         return self._wait(slot, timeout)
 
-    def _wait(self, slot: Slot, timeout: float | None, *, taken: bool = False) -> bool:
+    def _wait(self, slot: Slot, timeout: float | None, seq: int | None = None) -> bool:
+        """`seq`: of the request, where this thread has the reading already."""
         deadline = None if timeout is None else monotonic() + timeout
         task = self.calls.give_up_turn() if self.calls.active else None
-        if task is None:
-            return self._reading.wait(slot, deadline, taken=taken)
         try:
-            return self._reading.wait(slot, deadline, taken=taken)
+            message = None
+            if seq is not None and not self._nested:
+                message = self._receive(timeout)
+                if message is not None and self._answers(slot, seq, message):
+                    return True
+            return self._reading.wait(slot, deadline, taken=seq is not None, message=message)
         finally:
-            task.waits_for_peer = False
+            if task is not None:
+                task.waits_for_peer = False
 
     # -- receiving --------------------------------------------------------------------------------------------------
 

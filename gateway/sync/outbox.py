@@ -74,7 +74,7 @@ class Outbox:
                 elif size > LARGE and self._channel.account is not None:
                     self._send_large(message)
                 else:
-                    self._transmit([message])
+                    self._transmit(self._channel.send, message)
             finally:
                 self._sending.release()
         else:
@@ -100,7 +100,7 @@ class Outbox:
         try:
             if self._left or not self._channel.takes_at_once():
                 return False
-            self._transmit([message])
+            self._transmit(self._channel.send, message)
             return True
         finally:
             self._sending.release()
@@ -133,7 +133,7 @@ class Outbox:
                 id_pack, times = self.releases.popleft()
             except IndexError:
                 return
-            self.unanswered_releases += 1
+            self.unanswered_releases += not self._peer.quiet
             self._leave(self._peer.release(id_pack, times)[1])
 
     def _leave(self, message: bytes) -> None:
@@ -162,7 +162,10 @@ class Outbox:
             while self._left and size + len(self._left[0]) <= LARGE:
                 batch.append(self._left.popleft())
                 size += len(batch[-1])
-            self._transmit(batch)
+            if len(batch) == 1:
+                self._transmit(self._channel.send, batch[0])
+            else:
+                self._transmit(self._channel.send_many, batch)
             size += _ENTRY * len(batch)
             with self._counting:
                 self._waiting -= size
@@ -174,16 +177,13 @@ class Outbox:
         assert account is not None
         account.take(len(message))
         try:
-            self._transmit([message])
+            self._transmit(self._channel.send, message)
         finally:
             account.give(len(message))
 
-    def _transmit(self, batch: list[bytes]) -> None:
+    def _transmit(self, send: Callable[[Any], None], what: bytes | list[bytes]) -> None:
         try:
-            if len(batch) == 1:
-                self._channel.send(batch[0])
-            else:
-                self._channel.send_many(batch)
+            send(what)
         except (OSError, EOFError, ProtocolError) as error:
             self._left.clear()
             self._lost(error)

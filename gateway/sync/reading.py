@@ -73,16 +73,17 @@ class Reading:
 
     # -- waiting for an answer --------------------------------------------------------------------------------------
 
-    def wait(self, slot: Slot, deadline: float | None, *, taken: bool = False) -> bool:
+    def wait(self, slot: Slot, deadline: float | None, *, taken: bool = False, message: bytes | None = None) -> bool:
         """Lead or follow until `slot` is filled or the deadline has passed; whether it was filled.
 
-        `taken`: this thread has the reading already.
+        `taken`: this thread has the reading already, and perhaps a `message` that is still to be acted on.
         """
         try:
             while taken or not slot.done:
                 if taken or (not slot.resting and self._lock.acquire(blocking=False)):
                     taken = False
-                    self._lead(slot, deadline)
+                    self._lead(slot, deadline, message)
+                    message = None
                 else:
                     self._follow(slot, deadline)
                 if slot.inbox:
@@ -95,14 +96,16 @@ class Reading:
                 self._pass_on()
         return slot.done
 
-    def _lead(self, slot: Slot, deadline: float | None) -> None:
+    def _lead(self, slot: Slot, deadline: float | None, message: bytes | None) -> None:
         slot.led = True
         try:
             while not slot.done and not slot.inbox:
-                message = self._receive(None if deadline is None else max(0.0, deadline - monotonic()))
+                if message is None:
+                    message = self._receive(None if deadline is None else max(0.0, deadline - monotonic()))
                 if message is None:
                     return
                 task = self._accept(message)
+                message = None
                 if task is not None:
                     self._place(task, slot)
                 if slot.resting:

@@ -414,8 +414,7 @@ def test_a_call_from_prepared_parts_is_the_call_in_one(name: str | None, args: A
     root = client.ask(Handler.GETROOT)
     handler = Handler.CALL if name is None else Handler.CALLATTR
     names = () if name is None else (name,)
-    prefix = client.peer.box_prefix(root, names, 2)
-    _, in_parts = client.peer.request_boxed(handler, client.peer.call_boxed(prefix, args, kwargs))
+    _, in_parts = client.peer.call(client.peer.prefix(handler, root, names, 2), args, kwargs)
     _, in_one = client.peer.request(handler, (root, *names, args, tuple(kwargs.items())))
     server = pair()[1]
     server.peer.boxing.loans.lend(server.root)

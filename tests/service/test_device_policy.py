@@ -15,7 +15,7 @@ from gateway.protocol.constants import Handler
 from gateway.protocol.netref import Netref
 from gateway.service.device_policy import DevicePolicy, ItemStream, MappingView, Member, plain
 from gateway.service.exposure import Exposable, exposed
-from gateway.service.handlers import HANDLERS, handle
+from gateway.service.handlers import HANDLERS
 from tests.protocol.proxies import FakeConnection, KnownProxy
 
 LIMITS: Final = Limits(buffiter_items=5, buffiter_bytes=100)
@@ -277,17 +277,17 @@ def test_no_handler_opens_what_has_no_table(policy: DevicePolicy, target: Any, h
         assert policy.call(target, (1, 2), {}) == 3
         return
     with pytest.raises(AccessDenied):
-        handle(policy, handler, [target, *OPERATIONS[handler]])
+        HANDLERS[handler](policy, target, *OPERATIONS[handler])
     assert isinstance(vars(Supply)["voltage"], property)
 
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 def test_what_has_no_table_lists_nothing_and_shows_its_class_only(policy: DevicePolicy, target: Any) -> None:
-    assert handle(policy, Handler.DIR, [target]) == ()
+    assert HANDLERS[Handler.DIR](policy, target) == ()
     assert (
-        handle(policy, Handler.REPR, [target]) == handle(policy, Handler.STR, [target]) == f"<{type(target).__name__}>"
+        HANDLERS[Handler.REPR](policy, target) == HANDLERS[Handler.STR](policy, target) == f"<{type(target).__name__}>"
     )
-    assert isinstance(handle(policy, Handler.HASH, [target]), int)
+    assert isinstance(HANDLERS[Handler.HASH](policy, target), int)
     if type(target) is not Member:
         assert policy.methods(target) == ()
 

@@ -15,7 +15,7 @@ from gateway.limits import Limits
 from gateway.protocol.constants import Handler
 from gateway.protocol.netref import IdPack
 from gateway.protocol.vinegar import GenericException
-from gateway.service.handlers import handle
+from gateway.service.handlers import HANDLERS
 from gateway.service.seed_policy import SeedPolicy
 from gateway.sync.config import DEFAULT_CONFIG
 from tests.protocol.proxies import FakeConnection, KnownProxy
@@ -499,12 +499,12 @@ def numbers() -> Iterator[int]:
     ids=lambda value: value.name if isinstance(value, Handler) else "",
 )
 def test_each_handler_asks_the_policy_its_one_question(handler: Handler, args: list[Any], answer: Any) -> None:
-    assert handle(policy(), handler, args) == answer
+    assert HANDLERS[handler](policy(), *args) == answer
 
 
 def test_setting_and_deleting_answer_nothing() -> None:
     gate, obj = policy(allow_setattr=True, allow_delattr=True), SimpleNamespace()
-    assert handle(gate, Handler.SETATTR, [obj, "exposed_x", 1]) is None
+    assert HANDLERS[Handler.SETATTR](gate, obj, "exposed_x", 1) is None
     assert obj.exposed_x == 1
-    assert handle(gate, Handler.DELATTR, [obj, "x"]) is None
+    assert HANDLERS[Handler.DELATTR](gate, obj, "x") is None
     assert not hasattr(obj, "exposed_x")
