@@ -7,7 +7,7 @@ PACKAGES := gateway devices firmware_bridge hil
 # -qq: pip speaks only when it fails. No root warning, no upgrade advice.
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip install -qq --no-input
 
-.PHONY: help demo test check bench bench-calls bench-line bench-observers bench-service bench-supervised bench-firmware
+.PHONY: help demo test check bench bench-quick bench-line bench-observers bench-service bench-supervised bench-firmware
 .PHONY: bench-usb firmware firmware-fuzz vm docs wheelhouse clean
 .DEFAULT_GOAL := help
 
@@ -15,8 +15,9 @@ help:
 	@echo "make demo    start a gateway with simulated instruments, find it and read them"
 	@echo "make test    run the tests"
 	@echo "make check   style, types and import contracts"
-	@echo "make bench   measure: bench-calls and bench-line against stock rpyc, bench-observers how late readings are,"
-	@echo "             bench-service and bench-supervised how soon devices are safe"
+	@echo "make bench   measure calls against stock rpyc, and draw the table (bench-quick: roughly, in a minute);"
+	@echo "             bench-line: the serial link, bench-observers: how late readings are,"
+	@echo "             bench-service and bench-supervised: how soon devices are safe"
 	@echo "make firmware     build the example for a Cortex-M, and print its sizes (bench-firmware: what it reaches in QEMU)"
 	@echo "make vm      build the virtual machine with a real USB stack, for the tests of usb:// (bench-usb: what it carries)"
 	@echo "make docs    build the documentation into site/ and check its links"
@@ -36,10 +37,11 @@ check: $(VENV)/.installed-dev
 	@$(BIN)/lint-imports --no-logo
 	@echo "check: style, types and import contracts hold"
 
-bench: bench-calls bench-line bench-observers bench-service bench-supervised
+bench: $(VENV)/.installed-bench
+	@$(BIN)/python tests/bench/run.py --plot docs/explanation/performance.png $(ARGS)
 
-bench-calls: $(VENV)/.installed-dev
-	@$(BIN)/python tests/bench/run.py $(ARGS)
+bench-quick: $(VENV)/.installed-dev
+	@$(BIN)/python tests/bench/run.py --quick $(ARGS)
 
 bench-line: $(VENV)/.installed-dev
 	@$(BIN)/python tests/bench/line.py $(ARGS)
@@ -98,6 +100,11 @@ $(VENV)/.installed-dev: $(VENV)/.made pyproject.toml
 	@echo "Installing what the tests need into $(VENV) ..."
 	@$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-bench: $(VENV)/.made pyproject.toml
+	@echo "Installing what the benchmark needs into $(VENV) ..."
+	@$(PIP) --editable '.[dev,bench]'
+	@touch $@ $(VENV)/.installed $(VENV)/.installed-dev
 
 $(VENV)/.installed-docs: $(VENV)/.made pyproject.toml
 	@echo "Installing what the documentation needs into $(VENV) ..."

@@ -4,6 +4,8 @@ Endpoints, by name:
     tcp          loopback TCP, everything as shipped
     tcp-nodelay  the same with TCP_NODELAY on both ends (rpyc leaves it off; ours always has it on)
     unix         Unix socket; rpyc's compression off, which is otherwise zlib level 1 above 3000 bytes
+    large        the same, with room for messages of 64 MiB
+    device       the same, ours under the device policy
     floor        `wire.serve_floor`, the same for both
 """
 
@@ -12,18 +14,24 @@ from __future__ import annotations
 import importlib
 import random
 import socket
+import time
 from collections.abc import Callable, Iterable
 from functools import cache
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 Endpoints = dict[str, str]
 """Name -> URL."""
 
 
+CONNECTIONS: Final = 1000
+"""As many as a client of the benchmark may open at once."""
+
+
 class Implementation(Protocol):
     """What the workloads need of an implementation, in one vocabulary."""
 
+    module: str
     version: str
 
     def serve(self, directory: str) -> Endpoints:
@@ -37,6 +45,12 @@ class Implementation(Protocol):
 
     def buffered(self, iterable: Any) -> Iterable[Any]:
         """The remote iterable, read in blocks."""
+
+    def numbers(self, connection: Any, count: int) -> list[int]:
+        """So many numbers of a device, by value."""
+
+    def array(self, connection: Any, count: int) -> Any:
+        """So many floats of a device as an array, without pickle."""
 
 
 class Reading:
@@ -89,11 +103,26 @@ def bench_service(base: type) -> Any:
         def exposed_fail(self) -> None:
             raise ValueError("no such range")
 
+        def exposed_block(self, seconds: float) -> None:
+            time.sleep(seconds)
+
+        def exposed_array_bytes(self, count: int) -> bytes:
+            return floats(count).tobytes()  # type: ignore[no-any-return]
+
     return BenchService
+
+
+@cache
+def floats(count: int) -> Any:
+    """An array of numbers that do not compress."""
+    numpy = importlib.import_module("numpy")
+    return numpy.frombuffer(random_bytes(8 * count), dtype="u8") / 2.0**64
 
 
 class Gateway:
     """Ours."""
+
+    module = "gateway"
 
     def __init__(self) -> None:
         self._gateway = importlib.import_module("gateway")
@@ -101,15 +130,45 @@ class Gateway:
 
     def serve(self, directory: str) -> Endpoints:
         service = bench_service(self._gateway.Service)
-        urls = {"tcp": "tcp://127.0.0.1:0", "unix": f"unix://{directory}/gateway.sock"}
-        servers = {name: self._gateway.Server(service, url) for name, url in urls.items()}
+        server = self._gateway.Server
+        servers = {
+            "tcp": server(service, "tcp://127.0.0.1:0", limits=self._many()),
+            "unix": server(service, f"unix://{directory}/gateway.sock"),
+            "large": server(service, f"unix://{directory}/large.sock", limits=self._large()),
+            "device": server(self._device(), f"unix://{directory}/device.sock", strict=True),
+        }
         for server in servers.values():
             server.start()
         _forever.extend(servers.values())
-        return {"tcp": servers["tcp"].url, "tcp-nodelay": servers["tcp"].url, "unix": servers["unix"].url}
+        return {name: server.url for name, server in servers.items()} | {"tcp-nodelay": servers["tcp"].url}
+
+    def _many(self) -> Any:
+        return self._gateway.Limits(connections_per_host=CONNECTIONS, connections=CONNECTIONS)
+
+    def _large(self) -> Any:
+        size = 65 * 1024 * 1024
+        return self._gateway.Limits(frame=size, inflated=size, in_flight_per_host=4 * size, in_flight=8 * size)
+
+    def _device(self) -> Any:
+        exposed = self._gateway.exposed(access="read")
+
+        class Device(self._gateway.Service):  # type: ignore[misc, name-defined]
+            @exposed  # type: ignore[misc]
+            def method(self, x: int) -> int:
+                return x
+
+            @exposed  # type: ignore[misc]
+            def samples(self, count: int) -> list[int]:
+                return list(range(count))
+
+            @exposed  # type: ignore[misc]
+            def waveform(self, count: int) -> Any:
+                return floats(count)
+
+        return Device
 
     def connect(self, endpoint: str, url: str) -> Any:
-        return self._gateway.connect(url)
+        return self._gateway.connect(url, limits=self._large() if endpoint == "large" else None)
 
     def asynchronous(self, method: Any) -> Callable[..., Any]:
         return self._gateway.async_(method)  # type: ignore[no-any-return]
@@ -117,9 +176,17 @@ class Gateway:
     def buffered(self, iterable: Any) -> Iterable[Any]:
         return self._gateway.buffiter(iterable)  # type: ignore[no-any-return]
 
+    def numbers(self, connection: Any, count: int) -> list[int]:
+        return connection.root.samples(count)  # type: ignore[no-any-return]
+
+    def array(self, connection: Any, count: int) -> Any:
+        return connection.root.waveform(count)
+
 
 class Rpyc:
     """Stock rpyc: its ThreadedServer and its own ways to connect."""
+
+    module = "rpyc"
 
     def __init__(self) -> None:
         self._rpyc = importlib.import_module("rpyc")
@@ -147,7 +214,7 @@ class Rpyc:
         return {
             "tcp": f"tcp://127.0.0.1:{plain.port}",
             "tcp-nodelay": f"tcp://127.0.0.1:{nodelay.port}",
-            "unix": f"unix://{path}",
+            **dict.fromkeys(("unix", "large", "device"), f"unix://{path}"),
         }
 
     def connect(self, endpoint: str, url: str) -> Any:
@@ -165,6 +232,12 @@ class Rpyc:
 
     def buffered(self, iterable: Any) -> Iterable[Any]:
         return self._rpyc.buffiter(iterable)  # type: ignore[no-any-return]
+
+    def numbers(self, connection: Any, count: int) -> list[int]:
+        return list(self._rpyc.buffiter(connection.root.numbers(count)))
+
+    def array(self, connection: Any, count: int) -> Any:
+        return importlib.import_module("numpy").frombuffer(connection.root.array_bytes(count))
 
 
 IMPLEMENTATIONS: dict[str, Callable[[], Implementation]] = {"gateway": Gateway, "rpyc": Rpyc}

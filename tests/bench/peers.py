@@ -17,11 +17,17 @@ from typing import Any
 
 import rows
 import wire
-from implementations import IMPLEMENTATIONS, Implementation
+from implementations import IMPLEMENTATIONS, Implementation, random_bytes
+from measure import Site
+from workloads import BULK
 
 
 def _serve(implementation: Implementation, directory: str) -> None:
-    endpoints = implementation.serve(directory) | {"floor": wire.serve_floor()}
+    endpoints = implementation.serve(directory) | {
+        "floor": wire.serve_floor(),
+        "bulk": wire.serve_bulk(os.path.join(directory, "bulk.sock"), random_bytes(BULK)),
+        "pid": str(os.getpid()),
+    }
     _say({"endpoints": endpoints, "version": implementation.version})
     sys.stdin.read()
 
@@ -30,7 +36,7 @@ def _drive(implementation: Implementation, directory: str) -> None:
     _say({"version": implementation.version})
     for line in sys.stdin:
         order = json.loads(line)
-        site = rows.Site(implementation, order["endpoints"], order["seconds"], directory)
+        site = Site(implementation, order["endpoints"], order["seconds"], directory)
         try:
             _say({"value": rows.ROWS[order["row"]].measure(site)})
         except Exception as error:

@@ -22,6 +22,20 @@ TCP: both sides as shipped, so stock without NODELAY and with zlib; "with NODELA
 Unix: stock's compression is off. What makes stock wait for delayed acknowledgements on TCP as shipped is measured on
 a Unix socket; where it happens to stock in some rounds only, the brackets are wide."""
 
+FLOORS: Final = (
+    ("root-method", rows.FLOOR),
+    (rows.CACHED, rows.FLOOR),
+    ("pipelined-tcp", rows.FLOOR),
+    ("array", rows.FLOOR_BULK),
+    ("up-1", rows.FLOOR_BULK),
+    ("down-1", rows.FLOOR_BULK),
+)
+"""(row, the control row that it is held against)."""
+SHARES: Final = (
+    ("device profile against seed profile, Unix", "device", "cached-unix"),
+    ("50 busy clients, beside five that block against without", "busy-blocked", "busy"),
+)
+
 OURS: Final = "ours"
 STOCK: Final = "stock"
 
@@ -96,13 +110,39 @@ def _line(name: str, row: rows.Row, pairing: Pairing, ours: list[float], stock: 
 
 
 def floor_fractions(samples: Samples) -> dict[str, float]:
-    """Cached calls as a fraction of the raw TCP ping-pong of the same processes; empty if either was not measured."""
-    fractions = {}
-    for role, pairing in ((OURS, BOTH_OURS), (STOCK, BASELINE)):
-        calls, floor = samples.get((rows.CACHED, pairing), ()), samples.get((rows.FLOOR, pairing), ())
-        if calls and len(calls) == len(floor):
-            fractions[role] = median(call / raw for call, raw in zip(calls, floor, strict=True))
-    return fractions
+    """Rows as a fraction of what raw sockets do between the same processes; only what was measured."""
+    return {
+        f"{rows.ROWS[name].title}, {role}": fraction
+        for name, floor in FLOORS
+        for role, pairing in ((OURS, BOTH_OURS), (STOCK, BASELINE))
+        if (fraction := _share(samples, (name, pairing), (floor, pairing))) is not None
+    }
+
+
+def within_ours(samples: Samples) -> dict[str, float]:
+    """Rows of ours as a fraction of other rows of ours."""
+    return {
+        what: fraction
+        for what, name, of in SHARES
+        if (fraction := _share(samples, (name, BOTH_OURS), (of, BOTH_OURS))) is not None
+    }
+
+
+def _share(samples: Samples, one: tuple[str, Pairing], other: tuple[str, Pairing]) -> float | None:
+    values, anchors = samples.get(one, ()), samples.get(other, ())
+    if not values or len(values) != len(anchors):
+        return None
+    return median(value / anchor for value, anchor in zip(values, anchors, strict=True))
+
+
+def longest_mean(samples: Samples) -> tuple[str, float] | None:
+    """The operation that takes longest on average in any pairing that has a client or server of ours, in ms."""
+    means = [
+        (1000 / median(values), f"{rows.ROWS[name].title}, {pairing}")
+        for (name, pairing), values in samples.items()
+        if rows.ROWS[name].unit in ("calls/s", "gets/s", "objects/s", "errors/s") and pairing != BASELINE and values
+    ]
+    return max(means)[::-1] if means else None
 
 
 def as_json(samples: Samples, failures: Failures, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,6 +151,8 @@ def as_json(samples: Samples, failures: Failures, facts: Mapping[str, Any]) -> d
         "facts": dict(facts),
         "rows": [asdict(line) for line in lines(samples)],
         "fraction_of_floor": floor_fractions(samples),
+        "fraction_of_ours": within_ours(samples),
+        "longest_mean_ms": longest_mean(samples),
         "failures": [
             {"name": name, "client": pairing.client, "server": pairing.server, "error": error}
             for (name, pairing), error in failures.items()
@@ -137,8 +179,13 @@ def show(samples: Samples, failures: Failures, facts: Mapping[str, Any]) -> None
     console.print()
     console.print(table)
     console.print(LEGEND)
-    for role, fraction in floor_fractions(samples).items():
-        console.print(f"cached method, {role}: {fraction:.3f} of the floor (raw TCP ping-pong).")
+    for what, fraction in floor_fractions(samples).items():
+        console.print(f"{what}: {fraction:.3f} of the floor (raw sockets).")
+    for what, fraction in within_ours(samples).items():
+        console.print(f"{what}: {fraction:.3f}.")
+    longest = longest_mean(samples)
+    if longest is not None:
+        console.print(f"longest mean of any operation with an end of ours: {longest[1]:.3f} ms ({longest[0]}).")
     for (name, pairing), error in failures.items():
         console.print(Text(f"FAILED {name} ({pairing}): {error}", style="red"))
 

@@ -26,6 +26,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, TextIO
 
+import picture
 import report
 import rows
 from report import BASELINE, BOTH_OURS, MIXED, OURS, STOCK, Pairing
@@ -91,17 +92,21 @@ class Round:
     implementations: dict[str, str]
     """Role (`ours`, `stock`) -> name in `IMPLEMENTATIONS`."""
     cpu: int
+    other_cpu: int
+    """Of the server in rows that measure it `apart`."""
     directory: str
     log: TextIO
     versions: dict[str, str] = field(default_factory=dict)
-    _peers: dict[tuple[str, str], Peer] = field(default_factory=dict)
+    _peers: dict[tuple[str, str, int], Peer] = field(default_factory=dict)
 
     def measure(self, name: str, pairing: Pairing, seconds: float) -> float:
         """The figure of one row. Raises RowFailed."""
+        apart = rows.ROWS[name].apart
         if rows.ROWS[name].alone:
             self._end_pair(pairing)
         try:
-            server, client = self._peer("serve", pairing.server), self._peer("drive", pairing.client)
+            server = self._peer("serve", pairing.server, self.other_cpu if apart else self.cpu)
+            client = self._peer("drive", pairing.client, self.cpu)
             order = {"row": name, "endpoints": server.greeting["endpoints"], "seconds": seconds}
             answer = client.ask(order, ROW_S + 10 * seconds)
             if "error" in answer:
@@ -112,21 +117,22 @@ class Round:
         value: float = answer["value"]
         return value
 
-    def _peer(self, mode: str, role: str) -> Peer:
-        peer = self._peers.get((mode, role))
+    def _peer(self, mode: str, role: str, cpu: int) -> Peer:
+        peer = self._peers.get((mode, role, cpu))
         if peer is None:
             # A directory of its own: a server that is started again finds no stale socket.
             directory = tempfile.mkdtemp(dir=self.directory)
-            peer = Peer(mode, self.implementations[role], self.cpu, directory, self.log)
-            self._peers[mode, role] = peer
+            peer = Peer(mode, self.implementations[role], cpu, directory, self.log)
+            self._peers[mode, role, cpu] = peer
             self.versions[role] = f"{self.implementations[role]} {peer.greeting['version']}"
         return peer
 
     def _end_pair(self, pairing: Pairing) -> None:
-        self._end(("serve", pairing.server))
-        self._end(("drive", pairing.client))
+        for key in list(self._peers):
+            if key[:2] in (("serve", pairing.server), ("drive", pairing.client)):
+                self._end(key)
 
-    def _end(self, key: tuple[str, str]) -> None:
+    def _end(self, key: tuple[str, str, int]) -> None:
         peer = self._peers.pop(key, None)
         if peer is not None:
             peer.end()
@@ -166,6 +172,7 @@ class Bench:
     seconds: float
     implementations: dict[str, str]
     cpu: int
+    other_cpu: int
     samples: dict[tuple[str, Pairing], list[float]] = field(default_factory=dict)
     failures: dict[tuple[str, Pairing], str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
@@ -175,7 +182,7 @@ class Bench:
         bar = progress.add_task("", total=sum(map(len, plan)))
         for number, steps in enumerate(plan):
             progress.update(bar, description=f"round {number + 1} of {self.rounds}")
-            current = Round(self.implementations, self.cpu, directory, log, self.versions)
+            current = Round(self.implementations, self.cpu, self.other_cpu, directory, log, self.versions)
             try:
                 for name, pairing in steps:
                     self._step(current, name, pairing)
@@ -184,7 +191,8 @@ class Bench:
                 current.close()
 
     def _step(self, current: Round, name: str, pairing: Pairing) -> None:
-        if (name, pairing) in self.failures:
+        once = rows.ROWS[name].once and (name, pairing) in self.samples
+        if (name, pairing) in self.failures or once:
             return
         try:
             value = current.measure(name, pairing, self.seconds)
@@ -226,6 +234,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a rough table within a minute")
     parser.add_argument("--only", action="append", metavar="NAME", choices=list(rows.ROWS), help="may be repeated")
     parser.add_argument("--self-check", action="store_true", help="rpyc on both sides: every ratio should be near 1")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the ratios into a PNG")
     parser.add_argument("--json", action="store_true", help="print every figure as JSON")
     options = parser.parse_args(argv)
     options.rounds = options.rounds if options.rounds is not None else (3 if options.quick else 7)
@@ -244,11 +253,15 @@ def keep_off(cpu: int) -> None:
 
 def main(argv: list[str]) -> int:
     options = arguments(argv)
-    cpu = min(os.sched_getaffinity(0))
+    cpu, other_cpu = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(0))
     keep_off(cpu)
     implementations = {OURS: "rpyc" if options.self_check else "gateway", STOCK: "rpyc"}
-    names = [name for name in rows.ROWS if options.only is None or name in options.only]
-    bench = Bench(names, options.rounds, options.seconds, implementations, cpu)
+    names = [
+        name
+        for name in rows.ROWS
+        if (name in options.only if options.only else not options.quick or rows.ROWS[name].quick)
+    ]
+    bench = Bench(names, options.rounds, options.seconds, implementations, cpu, other_cpu)
     facts = machine(cpu, options)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with (
@@ -264,6 +277,8 @@ def main(argv: list[str]) -> int:
         print(json.dumps(report.as_json(bench.samples, bench.failures, facts), indent=2))
     else:
         report.show(bench.samples, bench.failures, facts)
+    if options.plot is not None:
+        picture.draw(report.lines(bench.samples), facts, options.plot)
     if bench.failures:
         sys.stderr.writelines(["Last words of the measured processes:\n", *said])
     return 1 if bench.failures else 0

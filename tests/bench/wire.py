@@ -24,6 +24,21 @@ def serve_floor() -> str:
     return f"tcp://127.0.0.1:{listener.getsockname()[1]}"
 
 
+def serve_bulk(path: str, blob: bytes) -> str:
+    """Answer each byte on a Unix socket with `blob`, from daemon threads; return its URL. The floor of bulk."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(path)
+    listener.listen()
+
+    def answer(client: socket.socket) -> None:
+        with client:
+            while client.recv(1):
+                client.sendall(blob)
+
+    threading.Thread(target=_accept, args=(listener, answer), daemon=True).start()
+    return f"unix://{path}"
+
+
 def _accept(listener: socket.socket, handle: Callable[[socket.socket], None]) -> None:
     while True:
         try:
