@@ -48,9 +48,9 @@ def test_every_pairing_of_ours_and_stock_gives_a_figure_and_a_ratio() -> None:
 
 
 def test_stock_against_stock_puts_the_same_bytes_on_the_wire() -> None:
-    (row,) = figures("--self-check", "--only", "wire-bytes")["rows"]
-    assert row["ratio"] == pytest.approx(1, rel=0.01)
-    assert 300 < row["stock"] < 400
+    for row in figures("--self-check", "--only", "wire-bytes")["rows"]:
+        assert row["ratio"] == pytest.approx(1, rel=0.01)
+        assert 300 < row["stock"] < 400
 
 
 def test_an_unknown_row_is_refused_with_the_names_there_are() -> None:
