@@ -9,7 +9,17 @@ from gateway.channels.base import Channel
 from gateway.channels.listener import Listener
 from gateway.channels.memory import memory_pair
 from gateway.channels.trunk import Trunk, UrlTrunk
-from gateway.channels.url import DEFAULT_PORT, ChannelUrl, is_url, parse_url, redacted, scheme_module, tcp_url
+from gateway.channels.url import (
+    DEFAULT_PORT,
+    ChannelUrl,
+    is_url,
+    parse_url,
+    redacted,
+    scheme_module,
+    tcp_url,
+    url_to_connect,
+    url_to_listen,
+)
 from gateway.limits import DEFAULT_LIMITS, Limits
 
 __all__ = [
@@ -27,6 +37,8 @@ __all__ = [
     "redacted",
     "stdio_channel",
     "tcp_url",
+    "url_to_connect",
+    "url_to_listen",
 ]
 
 DEFAULT_TIMEOUT_S = 10.0
@@ -39,7 +51,7 @@ def open_channel(
 
     Raises ConfigError for a wrong URL, NotFound for an unknown host, Unreachable (a LinkDown) if nobody answers there.
     """
-    parsed = parse_url(url) if isinstance(url, str) else url
+    parsed = url_to_connect(url)
     return scheme_module(parsed.scheme).connect(parsed, limits or DEFAULT_LIMITS, timeout)
 
 
@@ -48,7 +60,7 @@ def open_trunk(url: str | ChannelUrl[Any], *, limits: Limits | None = None) -> T
 
     Raises ConfigError for a wrong URL. A scheme whose channels share a carrier has a `trunk(url, limits)` of its own.
     """
-    parsed = parse_url(url) if isinstance(url, str) else url
+    parsed = url_to_connect(url)
     make: Callable[[ChannelUrl[Any], Limits], Trunk] = getattr(scheme_module(parsed.scheme), "trunk", UrlTrunk)
     return make(parsed, limits or DEFAULT_LIMITS)
 
@@ -58,7 +70,7 @@ def listen(url: str | ChannelUrl[Any], *, limits: Limits | None = None) -> Liste
 
     Raises ConfigError for a URL that is wrong or can't be listened at.
     """
-    parsed = parse_url(url) if isinstance(url, str) else url
+    parsed = url_to_listen(url)
     return scheme_module(parsed.scheme).listen(parsed, limits or DEFAULT_LIMITS)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Protocol
 
+from gateway.protocol.framing import Message
+
 
 class Account(Protocol):
     """Where what is in flight is counted: a server has one for each of its channels."""
@@ -34,8 +36,11 @@ class Channel(ABC):
         """
 
     @abstractmethod
-    def recv(self) -> bytes:
-        """The next message, however long it takes. Raises LinkDown at the end of the stream."""
+    def recv(self) -> Message:
+        """The next message, however long it takes. Raises LinkDown at the end of the stream.
+
+        A large one may be a bytearray, which is the caller's own: `framing.recycle` takes it back.
+        """
 
     @abstractmethod
     def poll(self, timeout: float | None) -> bool:
@@ -53,7 +58,7 @@ class Channel(ABC):
     def fileno(self) -> int:
         """The descriptor to wait on for reading."""
 
-    def recv_within(self, timeout: float | None) -> bytes | None:
+    def recv_within(self, timeout: float | None) -> Message | None:
         """The next message, or None if it was not complete within `timeout` seconds (0: only what is here already)."""
         return self.recv() if self.poll(timeout) else None
 

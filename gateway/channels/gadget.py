@@ -49,7 +49,11 @@ class GadgetOptions(Options):
     """The controller, of /sys/class/udc."""
 
 
-SCHEME: Final = Scheme(options=GadgetOptions, takes=frozenset({"id", "path"}))
+SCHEME: Final = Scheme(
+    options=GadgetOptions,
+    takes=frozenset({"id", "path"}),
+    no_client="that is the device's side; a client opens usb://VID:PID",
+)
 
 
 def check(url: ChannelUrl[GadgetOptions]) -> None:
@@ -59,10 +63,6 @@ def check(url: ChannelUrl[GadgetOptions]) -> None:
         raise ConfigError(f"{url.shown!r}: a serial number has 1 to 126 printable ASCII characters and no space")
     if "/" in url.options.udc:
         raise ConfigError(f"{url.shown!r}: udc is a name of /sys/class/udc, without a /")
-
-
-def connect(url: ChannelUrl[Any], limits: Limits, timeout: float) -> Channel:
-    raise ConfigError(f"can't connect to {url.shown}: that is the device's side; a client opens usb://VID:PID")
 
 
 def listen(url: ChannelUrl[GadgetOptions], limits: Limits) -> Listener:

@@ -16,6 +16,10 @@ MOST_HELD: Final = 2 * 1024 * 1024
 """So many bytes wait to be read at most: then who brings them waits, and the sender after them."""
 
 
+MOMENT_S: Final = 0.02
+"""So long `take_into` waits for as much as there is room for."""
+
+
 class Inbox:
     """One thread brings with `put` and says with `end` that nothing more comes; any other one takes.
 
@@ -32,6 +36,8 @@ class Inbox:
         self._error: LinkDown | None = None
         self._told = False
         """The descriptor is readable."""
+        self._wanted = 0
+        """So many bytes wake a thread that waits to take them; 0 while there is none."""
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.closed = False
 
@@ -47,7 +53,12 @@ class Inbox:
                 return False
             self._chunks.append((chunk, give_back))
             self._held += len(chunk)
-            self._tell()
+            if not self._wanted:
+                self._tell()
+            elif self._held >= self._wanted:
+                # A taker will have it. To write to the descriptor is to let another thread run: the taker would run on
+                # with what came, and who brings it be late for what comes next.
+                self._changed.notify_all()
             return True
 
     @property
@@ -64,14 +75,9 @@ class Inbox:
 
     def take(self, timeout: float | None) -> bytes | memoryview | None:
         """All that has come. See `Stream.read`."""
-        if self._lent is not None:
-            self._lent()
-            self._lent = None
         with self._changed:
-            if not self._chunks and not self._wait(timeout):
+            if not self._comes(timeout, 1):
                 return None
-            if self.closed or not self._chunks:
-                self.raise_if_over()
             if len(self._chunks) == 1:
                 chunk, self._lent = self._chunks.popleft()
             else:
@@ -80,15 +86,68 @@ class Inbox:
                     if give_back is not None:
                         give_back()
                 self._chunks.clear()
-            was_full = self._held >= MOST_HELD
-            self._held = 0
-            if self._error is None and self._told:
-                os.eventfd_read(self._fd)
-                self._told = False
-            self._changed.notify_all()
+            was_full = self._took(self._held)
         if was_full:
             self._on_room()
         return chunk
+
+    def take_into(self, room: memoryview, timeout: float | None) -> int | None:
+        """Put what has come into `room`, as far as there is any. See `Stream.read_into`."""
+        taken = 0
+        with self._changed:
+            if not self._comes(timeout, min(len(room), MOST_HELD // 2)):
+                return None
+            while self._chunks and taken < len(room):
+                chunk, give_back = self._chunks.popleft()
+                own = min(len(chunk), len(room) - taken)
+                room[taken : taken + own] = memoryview(chunk)[:own]
+                taken += own
+                if own < len(chunk):
+                    self._chunks.appendleft((memoryview(chunk)[own:], give_back))
+                elif give_back is not None:
+                    give_back()
+            was_full = self._took(taken)
+        if was_full:
+            self._on_room()
+        return taken
+
+    def _comes(self, timeout: float | None, wanted: int) -> bool:
+        """Whether something is there to be taken, or comes in time; waits a moment for all that is `wanted`.
+
+        Raises what `end` said. `_changed` is held.
+        """
+        if self._lent is not None:
+            self._lent()
+            self._lent = None
+        if not self._chunks:
+            self._wanted = 1
+            try:
+                came = self._wait(timeout)
+            finally:
+                self._wanted = 0
+            if not came:
+                return False
+        if self._held < wanted and timeout != 0.0:
+            self._wanted = wanted
+            try:
+                self._changed.wait_for(lambda: self._held >= wanted or self._error is not None, MOMENT_S)
+            finally:
+                self._wanted = 0
+        if self.closed or not self._chunks:
+            self.raise_if_over()
+        return True
+
+    def _took(self, size: int) -> bool:
+        """Note it; whether there was no room before, and is now. `_changed` is held."""
+        was_full = self._held >= MOST_HELD
+        self._held -= size
+        if self._chunks:
+            self._tell()
+        elif self._error is None and self._told:
+            os.eventfd_read(self._fd)
+            self._told = False
+        self._changed.notify_all()
+        return was_full and self.has_room
 
     def wait(self, timeout: float | None) -> bool:
         """Wait until `take` would give something or raise. Raises LinkDown once it is closed."""
@@ -96,6 +155,8 @@ class Inbox:
             came = bool(self._chunks) or self._wait(timeout)
             if self.closed:
                 self.raise_if_over()
+            if came and not self._wanted:
+                self._tell()
             return came
 
     def _wait(self, timeout: float | None) -> bool:

@@ -16,17 +16,17 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from typing import IO, Any, Final, cast
+from typing import IO, Final, cast
 
 from gateway.channels.base import Channel
 from gateway.channels.fds import FdStream
-from gateway.channels.listener import Listener
 from gateway.channels.stream import StreamChannel
 from gateway.channels.url import ChannelUrl, Options, Scheme
 from gateway.errors import ConfigError, GatewayError, LinkDown
 from gateway.limits import Limits
 
-SCHEME: Final = Scheme(options=Options, takes=frozenset({"command"}))
+NO_SERVER: Final = "the serving side of a pipe is a command such as: gateway stdio"
+SCHEME: Final = Scheme(options=Options, takes=frozenset({"command"}), no_server=NO_SERVER)
 COMPLAINT: Final = 4096
 """Bytes kept of what a command wrote last to its standard error."""
 COMPLAINT_SHOWN: Final = 300
@@ -53,10 +53,6 @@ def _arguments(url: ChannelUrl[Options]) -> list[str]:
 def connect(url: ChannelUrl[Options], limits: Limits, timeout: float) -> Channel:
     """Start the command. Raises ConfigError if it can't be started; if it ends, the channel's LinkDown says how."""
     return command_channel(_arguments(url), str(url), limits)
-
-
-def listen(url: ChannelUrl[Any], limits: Limits) -> Listener:
-    raise ConfigError(f"can't listen at {url.scheme}: the serving side of a pipe is a command such as: gateway stdio")
 
 
 def command_channel(

@@ -26,7 +26,7 @@ from gateway.channels.stream import StreamChannel
 from gateway.channels.url import ChannelUrl
 from gateway.errors import GatewayError, LinkDown, ProtocolError
 from gateway.limits import Limits
-from gateway.protocol.framing import FrameDecoder
+from gateway.protocol.framing import Message
 
 QUIET_S: Final = 0.1
 """After a damaged frame, bytes that follow each other faster than this belong to the damage."""
@@ -34,14 +34,6 @@ STALE_S: Final = 0.2
 OPEN_S: Final = 10.0
 REOPEN_S: Final = 0.1
 """How often a lost port is looked for."""
-
-
-class LineDecoder(FrameDecoder):
-    """A decoder that hands back what nobody took."""
-
-    def rest(self) -> bytes:
-        """What came after the last message that was taken."""
-        return self._buffer[self._pos :] + b"".join(self._tail)
 
 
 class SerialChannel(StreamChannel):
@@ -60,7 +52,7 @@ class SerialChannel(StreamChannel):
         on_close: Callable[[bytes | None], None],
     ) -> None:
         super().__init__(stream, limits, compress=compress)
-        self._decoder = self._line = LineDecoder(limits)
+        self._line = self._decoder
         self._line.receive(unread)
         self._between_frames = not unread
         self._progress_at = monotonic()
@@ -68,7 +60,7 @@ class SerialChannel(StreamChannel):
         self._damaged = False
         self._closing = threading.Lock()
 
-    def recv_within(self, timeout: float | None) -> bytes | None:
+    def recv_within(self, timeout: float | None) -> Message | None:
         try:
             return super().recv_within(timeout)
         except ProtocolError:

@@ -17,6 +17,7 @@ TICK_S: Final = 0.02
 
 It is also how long a worker lingers on a connection (reactor.LINGER_S), so that lingering is one system call too."""
 _DONTWAIT: Final = socket.MSG_DONTWAIT
+_WAITALL: Final = socket.MSG_WAITALL
 _QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None)
 
 
@@ -50,6 +51,26 @@ class SocketStream(Stream):
         if not chunk:
             raise self._gone("the peer closed the connection")
         return chunk
+
+    reads_into = True
+
+    def read_into(self, room: memoryview, timeout: float | None) -> int | None:
+        try:
+            if timeout is not None and timeout < TICK_S:
+                if not self.wait_readable(timeout):
+                    return None
+                count = self._sock.recv_into(room, 0, _DONTWAIT)
+            else:
+                count = self._sock.recv_into(room, 0, _WAITALL)  # for a tick at most
+        except BlockingIOError:
+            if timeout is not None and timeout < TICK_S:
+                return None
+            return self.read_into(room, timeout - TICK_S if timeout is not None else None)
+        except OSError as error:
+            raise self._gone(f"the connection was lost: {error.strerror or error}") from None
+        if not count:
+            raise self._gone("the peer closed the connection")
+        return count
 
     def _recv_within(self, size: int, timeout: float) -> bytes:
         """What is here, or comes within less than a tick; BlockingIOError when nothing does."""

@@ -16,9 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.channels.base import Channel
-from gateway.channels.listener import Listener
-from gateway.channels.pipe import command_channel
-from gateway.channels.pipe import listen as refuse_to_listen
+from gateway.channels.pipe import NO_SERVER, command_channel
 from gateway.channels.url import READ, ChannelUrl, Options, Scheme, text
 from gateway.errors import ConfigError
 from gateway.limits import Limits
@@ -40,7 +38,7 @@ class SshOptions(Options):
     """ssh's config file, as in `ssh -F`."""
 
 
-SCHEME: Final = Scheme(options=SshOptions, takes=frozenset({"user", "host", "port", "path"}))
+SCHEME: Final = Scheme(options=SshOptions, takes=frozenset({"user", "host", "port", "path"}), no_server=NO_SERVER)
 
 ADVICE: Final = (
     # What ssh says, in lower case, and what to do about it; {target} is the host as ssh takes it.
@@ -110,7 +108,3 @@ def connect(url: ChannelUrl[SshOptions], limits: Limits, timeout: float) -> Chan
     return command_channel(
         arguments(url, limits, timeout), str(url), limits, compress=bool(url.options.compress), advice=advice
     )
-
-
-def listen(url: ChannelUrl[SshOptions], limits: Limits) -> Listener:
-    return refuse_to_listen(url, limits)

@@ -9,7 +9,17 @@ from typing import Final
 from gateway.channels.base import Account, Channel
 from gateway.errors import LinkDown, ProtocolError
 from gateway.limits import DEFAULT_LIMITS, Limits
-from gateway.protocol.framing import HEADER, HEARTBEAT, TERMINATOR, FrameDecoder, frame, header, whole_message
+from gateway.protocol.framing import (
+    HEADER,
+    HEARTBEAT,
+    TERMINATOR,
+    WORTH_ITS_MEMORY,
+    FrameDecoder,
+    Message,
+    frame,
+    header,
+    whole_message,
+)
 
 CHUNK: Final = 32 * 1024
 """What a read asks for. From 64 KiB on, each buffer that is freed makes glibc tidy up its heap."""
@@ -32,6 +42,16 @@ class Stream(ABC):
 
         Raises LinkDown at the end of the stream and for every way in which the other end can be gone.
         """
+
+    def read_into(self, room: memoryview, timeout: float | None) -> int | None:
+        """As `read`, but the bytes are put into `room`: how many there were. Only where `reads_into`.
+
+        May wait for as many as there is room for, but not long: `timeout` is for the first ones.
+        """
+        raise NotImplementedError
+
+    reads_into = False
+    """Whether it can, without reading first and copying then."""
 
     @abstractmethod
     def write(self, data: bytes, progress_s: float) -> None:
@@ -145,13 +165,13 @@ class StreamChannel(Channel):
     def takes_at_once(self) -> bool:
         return self._stream.takes_at_once()
 
-    def recv(self) -> bytes:
+    def recv(self) -> Message:
         while True:
             message = self.recv_within(None)
             if message is not None:
                 return message
 
-    def recv_within(self, timeout: float | None) -> bytes | None:
+    def recv_within(self, timeout: float | None) -> Message | None:
         decoder = self._decoder
         if not self._between_frames and not decoder.metered:
             message = decoder.next_message()  # it came together with the last one
@@ -165,15 +185,15 @@ class StreamChannel(Channel):
             if chunk is None:
                 return None
             self._heard = True
-            message = whole_message(chunk, self._limits)
-            if message is not None:
-                return message
+            whole = whole_message(chunk, self._limits)
+            if whole is not None:
+                return whole
             self._between_frames = False
         message = self._put_together(chunk, timeout, deadline)
         self._between_frames = not (self._decoder.begun or self._decoder.metered)
         return message
 
-    def _put_together(self, chunk: bytes | memoryview | None, timeout: float | None, deadline: float) -> bytes | None:
+    def _put_together(self, chunk: bytes | memoryview | None, timeout: float | None, deadline: float) -> Message | None:
         """The next message, from `chunk` and what comes until the deadline."""
         decoder = self._decoder
         if decoder.metered:
@@ -181,35 +201,60 @@ class StreamChannel(Channel):
         message = decoder.next_message() if decoder.begun else None
         if message is not None:
             return message
-        wait = timeout
-        while True:
-            if chunk is None:
-                chunk = self._read_rest(wait) if decoder.begun else self._read(CHUNK, wait)
-                if chunk is None:
-                    return None
-                self._heard = True
+        if chunk is not None:
+            self._heard = True
             decoder.receive(chunk)
-            chunk = None
-            message = decoder.next_message()
-            if decoder.begun:
-                self._progress_at = monotonic()
-                self._stream.acknowledge()
-            if message is not None:
-                return message
-            if timeout is not None:
+            message = self._looked_at()
+        wait = timeout
+        while message is None:
+            if not self._receive(wait):
+                return None
+            message = self._looked_at()
+            if message is None and timeout is not None:
                 now = monotonic()
                 if now > deadline + TURN_S:
                     return None
                 wait = max(0.0, deadline - now)
+        return message
 
-    def _read_rest(self, wait: float | None) -> bytes | memoryview | None:
-        """Go on with a begun frame: wait no longer than its progress limit allows."""
-        patience = self._progress_at + self._limits.progress_s - monotonic()
-        size = min(max(CHUNK, self._decoder.missing), LARGE_CHUNK)
-        chunk = self._read(size, max(0.0, patience) if wait is None else min(wait, max(0.0, patience)))
-        if chunk is None and self.stalled(monotonic()):
-            raise ProtocolError(f"a begun frame made no progress for {self._limits.progress_s:g} s")
-        return chunk
+    def _looked_at(self) -> Message | None:
+        """A message, if there is one now that something has come."""
+        message = self._decoder.next_message()
+        if self._decoder.begun:
+            self._progress_at = monotonic()
+            self._stream.acknowledge()
+        return message
+
+    def _receive(self, wait: float | None) -> bool:
+        """Read once. Goes on with a begun frame no longer than its progress limit allows."""
+        decoder = self._decoder
+        if not decoder.begun:
+            chunk = self._read(CHUNK, wait)
+            if chunk is None:
+                return False
+            decoder.receive(chunk)
+        else:
+            patience = max(0.0, self._progress_at + self._limits.progress_s - monotonic())
+            if not self._receive_rest(patience if wait is None else min(wait, patience)):
+                if self.stalled(monotonic()):
+                    raise ProtocolError(f"a begun frame made no progress for {self._limits.progress_s:g} s")
+                return False
+        self._heard = True
+        return True
+
+    def _receive_rest(self, wait: float) -> bool:
+        room = self._decoder.room if self._stream.reads_into else None
+        if room is not None:
+            with room:
+                count = self._stream.read_into(room, wait)
+            self._decoder.filled(count or 0)
+            return count is not None
+        # So much that the frame gets its memory with it, but no more: the rest can go there at once.
+        size = min(max(CHUNK, self._decoder.missing // WORTH_ITS_MEMORY), LARGE_CHUNK)
+        chunk = self._read(size, wait)
+        if chunk is not None:
+            self._decoder.receive(chunk)
+        return chunk is not None
 
     def charge_to(self, account: Account) -> None:
         super().charge_to(account)

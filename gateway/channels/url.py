@@ -128,6 +128,10 @@ class Scheme(Generic[O]):
     """Of `user`, `host`, `port` and `path`; `command` alone for a URL that is a command line. `id`: the host is an id
     of the scheme's own, with a colon in it, and the scheme checks it."""
     default_port: int | None = None
+    no_client: str = ""
+    """Why nobody can connect to such a URL, where that is so."""
+    no_server: str = ""
+    """Why nobody can listen at one."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -153,7 +157,7 @@ class ChannelUrl(Generic[O]):
 
 
 class SchemeModule(Protocol):
-    """What a module that knows a scheme has."""
+    """What a module that knows a scheme has: `connect` and `listen` only where the scheme allows them."""
 
     SCHEME: Scheme[Any]
 
@@ -200,6 +204,22 @@ def parse_url(url: str) -> ChannelUrl[Any]:
     else:
         parsed = _parse_place(name, scheme, rest, shown)
     module.check(parsed)
+    return parsed
+
+
+def url_to_connect(url: str | ChannelUrl[Any]) -> ChannelUrl[Any]:
+    """As `parse_url`, for a URL that somebody connects to. Raises ConfigError where nobody can."""
+    parsed = parse_url(url) if isinstance(url, str) else url
+    if why := scheme_module(parsed.scheme).SCHEME.no_client:
+        raise ConfigError(f"can't connect to {parsed.shown}: {why}")
+    return parsed
+
+
+def url_to_listen(url: str | ChannelUrl[Any]) -> ChannelUrl[Any]:
+    """As `parse_url`, for a URL that somebody listens at. Raises ConfigError where nobody can."""
+    parsed = parse_url(url) if isinstance(url, str) else url
+    if why := scheme_module(parsed.scheme).SCHEME.no_server:
+        raise ConfigError(f"can't listen at {parsed.shown}: {why}")
     return parsed
 
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gateway.channels.base import Channel
-from gateway.channels.listener import Listener
 from gateway.channels.stream import StreamChannel
 from gateway.channels.url import READ, ChannelUrl, Options, Scheme, flag, text
 from gateway.errors import ConfigError
@@ -43,7 +42,9 @@ class UsbOptions(Options):
     """Take the interface away from a kernel driver."""
 
 
-SCHEME: Final = Scheme(options=UsbOptions, takes=frozenset({"id", "path"}))
+SCHEME: Final = Scheme(
+    options=UsbOptions, takes=frozenset({"id", "path"}), no_server="on the device's side runs gateway host --usb"
+)
 
 
 def check(url: ChannelUrl[UsbOptions]) -> None:
@@ -77,7 +78,3 @@ def connect(url: ChannelUrl[UsbOptions], limits: Limits, timeout: float) -> Chan
     wanted = WantedUsb(*ids(str(url.host)), serial_number(url), url.options.path, url.options.interface)
     function = open_function(wanted, detach=url.options.detach)
     return StreamChannel(UsbStream(function, timeout), limits, compress=bool(url.options.compress))
-
-
-def listen(url: ChannelUrl[UsbOptions], limits: Limits) -> Listener:
-    raise ConfigError(f"can't listen at {url.shown}: on the device's side runs gateway host --usb")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.channels import usb_session as session
-from gateway.channels.usb_function import Function, FunctionStream
+from gateway.channels.usb_function import Function, FunctionStream, Piece
 from gateway.errors import LinkDown
 
 COMING: Final = 0x81
@@ -165,19 +165,32 @@ class FfsWire:
         self._session = 0
         self._size = session.DEVICE
 
-    def send(self, data: bytes, progress_s: float, is_over: Callable[[], bool], *, ends: bool = True) -> None:
+    def send(self, piece: Piece, progress_s: float, is_over: Callable[[], bool], *, ends: bool = True) -> None:
         """See Wire. The kernel has no time limit here: who waits does so until the host reads, or is gone."""
+        size = sum(map(len, piece))
         with self._lock:
             if is_over():
                 raise LinkDown("it is over")
             try:
-                self._write(data)
-                if ends and len(data) % self.packet == 0:
+                if size <= self._size:
+                    self._write(piece)
+                else:
+                    self._write_less(b"".join(piece))
+                if ends and size % self.packet == 0:
                     os.write(self.fd, b"")  # the end of the transfer
             except OSError as error:
                 raise LinkDown(f"the USB host is gone: {error.strerror}") from None
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, piece: Piece) -> None:
+        try:
+            os.writev(self.fd, piece)  # the kernel takes all of it, or fails
+        except OSError as error:
+            if error.errno != errno.ENOMEM:
+                raise
+            self._write_less(b"".join(piece))
+
+    def _write_less(self, data: bytes) -> None:
+        """Less in one go: the kernel's buffer is one piece of memory, and there is none of that size."""
         sent = 0
         while sent < len(data):
             try:
@@ -185,7 +198,7 @@ class FfsWire:
             except OSError as error:
                 if error.errno != errno.ENOMEM or self._size <= LEAST:
                     raise
-                self._size //= 2  # the kernel's buffer is one piece of memory
+                self._size //= 2
 
     def wake(self) -> None:
         """Nobody waits in a way that could be woken."""

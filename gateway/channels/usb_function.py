@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import Final, Protocol
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol, TypeAlias
 
 from gateway.channels import usb_session as session
 from gateway.channels.inbox import Inbox
 from gateway.channels.stream import Stream
 from gateway.errors import LinkDown
 
+Piece: TypeAlias = Sequence[bytes | memoryview]
 MARKER_S: Final = 1.0
 
 
 class Wire(Protocol):
     """The endpoints, as the function's controller has them."""
 
-    def send(self, data: bytes, progress_s: float, is_over: Callable[[], bool], *, ends: bool = True) -> None:
-        """Send a piece of a transfer: full packets, unless it `ends` it.
+    def send(self, piece: Piece, progress_s: float, is_over: Callable[[], bool], *, ends: bool = True) -> None:
+        """Send a piece of a transfer, which need not be in one place: full packets, unless it `ends` it.
 
         Raises LinkDown where the host takes nothing for so long, is gone, or `is_over` says so.
         """
@@ -31,6 +32,21 @@ class Wire(Protocol):
 
     def wake(self) -> None:
         """What comes can be taken again, or a stream is over: who waits looks again."""
+
+
+def pieces_of(parts: Sequence[bytes]) -> list[Piece]:
+    """Cut what is in `parts` into pieces that a controller takes in one go, without a copy."""
+    pieces: list[Piece] = []
+    piece: list[bytes | memoryview] = []
+    room = session.DEVICE
+    for part in parts:
+        rest = memoryview(part)
+        while len(rest) > room:
+            pieces.append([*piece, rest[:room]])
+            rest, piece, room = rest[room:], [], session.DEVICE
+        piece.append(rest)
+        room -= len(rest)
+    return [*pieces, piece]
 
 
 class Function:
@@ -81,7 +97,7 @@ class Function:
             begun = FunctionStream(self._wire, self._name)
             self._expected, self._stream = None, begun
         try:
-            self._wire.send(data, MARKER_S, lambda: False)
+            self._wire.send([data], MARKER_S, lambda: False)
         except LinkDown as error:
             begun.ended(error)
             begun.close()  # nobody else will
@@ -113,23 +129,27 @@ class FunctionStream(Stream):
     def read(self, size: int, timeout: float | None) -> bytes | memoryview | None:
         return self.inbox.take(timeout)
 
+    reads_into = True
+
+    def read_into(self, room: memoryview, timeout: float | None) -> int | None:
+        return self.inbox.take_into(room, timeout)
+
     def wait_readable(self, timeout: float | None) -> bool:
         return self.inbox.wait(timeout)
 
     def write(self, data: bytes, progress_s: float) -> None:
+        self.write_parts((data,), progress_s)
+
+    def write_parts(self, parts: tuple[bytes, ...], progress_s: float) -> None:
+        pieces = pieces_of(parts)  # all of them are one transfer
         with self._writing:
-            for start in range(0, len(data), session.DEVICE):
+            for number, piece in enumerate(pieces, 1):
                 self.inbox.raise_if_over()
-                piece = data if len(data) <= session.DEVICE else data[start : start + session.DEVICE]
-                ends = start + session.DEVICE >= len(data)
                 try:
-                    self._wire.send(piece, progress_s, lambda: self.inbox.is_over, ends=ends)
+                    self._wire.send(piece, progress_s, lambda: self.inbox.is_over, ends=number == len(pieces))
                 except LinkDown:
                     self.inbox.raise_if_over()
                     raise
-
-    def write_parts(self, parts: tuple[bytes, ...], progress_s: float) -> None:
-        self.write(b"".join(parts), progress_s)  # each write is a transfer
 
     def takes_at_once(self) -> bool:
         return False  # it may be read, or not: only the host knows

@@ -74,7 +74,7 @@ class UsbStream(Stream):
 
     def _read_all(self, nonce: bytes) -> None:
         read, coming = self._function.device.read, self._function.coming
-        small = array.array("B", bytes(session.SMALL))
+        small = array.array("B", b"\0") * session.SMALL
         free: SimpleQueue[array.array[int]] = SimpleQueue()
         """Large buffers: one that is full is lent to who reads, and comes back."""
         buffer = small
@@ -96,7 +96,7 @@ class UsbStream(Stream):
                 if count < session.SMALL:
                     buffer = small
                 elif lends or buffer is small:
-                    buffer = array.array("B", bytes(session.LARGE)) if free.empty() else free.get()
+                    buffer = array.array("B", b"\0") * session.LARGE if free.empty() else free.get()
         except usb.core.USBError as error:
             self._inbox.end(usb_lost(self._function.name, error))
         finally:
@@ -106,6 +106,11 @@ class UsbStream(Stream):
 
     def read(self, size: int, timeout: float | None) -> bytes | memoryview | None:
         return self._inbox.take(timeout)
+
+    reads_into = True
+
+    def read_into(self, room: memoryview, timeout: float | None) -> int | None:
+        return self._inbox.take_into(room, timeout)
 
     def wait_readable(self, timeout: float | None) -> bool:
         return self._inbox.wait(timeout)

@@ -29,13 +29,13 @@ import ipaddress
 import keyword
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import msgspec
 
-from gateway.channels import parse_url
+from gateway.channels import parse_url, url_to_connect, url_to_listen
 from gateway.config.changes import Changes, DeviceChange, difference
 from gateway.config.common import COMMON_KEYS, DeviceCommon, Match, option_clashes, read_common
 from gateway.config.convert import Table, as_found, converted, nearest, nearest_word, unknown_keys
@@ -326,7 +326,7 @@ def _gateway_problems(section: GatewaySection, source: Source) -> Iterator[Confi
         )
     elif section.name != section.name.strip():
         yield source.error(("gateway", "name"), f"'name' has blanks at its ends; write {section.name.strip()!r}")
-    if wrong := _url_problem(section.listen):
+    if wrong := _url_problem(section.listen, url_to_listen):
         yield source.error(("gateway", "listen"), f"'listen': {wrong}")
     if section.audit not in ("", AUDIT_OFF) and not os.path.isabs(section.audit):
         near = f"; did you mean {AUDIT_OFF!r}?" if section.audit.lower() in _MEANT_OFF else ""
@@ -344,9 +344,9 @@ def _gateway_problems(section: GatewaySection, source: Source) -> Iterator[Confi
 _MEANT_OFF: Final = frozenset({"no", "none", "false", "of", "off"})
 
 
-def _url_problem(url: str) -> str:
+def _url_problem(url: str, check: Callable[[str], object]) -> str:
     try:
-        parse_url(url)
+        check(url)
     except ConfigError as problem:
         return str(problem)
     return ""
@@ -389,7 +389,7 @@ def _host(name: str, hosts: Table, source: Source, problems: list[ConfigError]) 
         problems.append(source.error(path, what))
     elif not isinstance(url, str):
         problems.append(source.error((*path, "url"), f"'url' must be text in quotes, not {as_found(url)}"))
-    elif wrong := _url_problem(url):
+    elif wrong := _url_problem(url, url_to_connect):
         problems.append(source.error((*path, "url"), f"'url': {wrong}"))
     elif wrong := _reset_problem(reset, url):
         problems.append(source.error((*path, "reset"), f"'reset': {wrong}"))

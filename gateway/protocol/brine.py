@@ -56,6 +56,7 @@ class _Counted:
 
 
 _Bounds: TypeAlias = Limits | _Counted
+_Data: TypeAlias = bytes | bytearray
 
 
 def _enter(values: int, levels: int, bounds: _Bounds) -> None:
@@ -228,10 +229,10 @@ _LENGTH, _FLOAT, _COMPLEX = (struct.Struct(code).unpack_from for code in (">I", 
 
 # (data, position of the tag, levels, bounds) -> the value and the position of its last byte. A decoder need not look if
 # its bytes are all there: if not, that position is behind the end, where the next tag isn't found or `load` sees it.
-_Decoder: TypeAlias = Callable[[bytes, int, int, _Bounds], tuple[Any, int]]
+_Decoder: TypeAlias = Callable[[_Data, int, int, _Bounds], tuple[Any, int]]
 
 
-def load(data: bytes, start: int = 0, limits: Limits = DEFAULT) -> Any:
+def load(data: _Data, start: int = 0, limits: Limits = DEFAULT) -> Any:
     """The one value that `data` holds from `start` to its end. Raises BrineError, or LimitExceeded."""
     size = len(data)
     try:
@@ -247,7 +248,7 @@ def load(data: bytes, start: int = 0, limits: Limits = DEFAULT) -> Any:
     return value
 
 
-def _tuple1(data: bytes, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, int]:
+def _tuple1(data: _Data, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, int]:
     if levels < 1:
         _enter(1, levels, bounds)
     if (a := _VALUES[tag := data[pos := pos + 1]]) is _MORE:
@@ -255,7 +256,7 @@ def _tuple1(data: bytes, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, i
     return (a,), pos
 
 
-def _tuple2(data: bytes, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, int]:
+def _tuple2(data: _Data, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, int]:
     if levels < 1:
         _enter(2, levels, bounds)
     if (a := _VALUES[tag := data[pos := pos + 1]]) is _MORE:
@@ -265,7 +266,7 @@ def _tuple2(data: bytes, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, i
     return (a, b), pos
 
 
-def _tuple3(data: bytes, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, int]:
+def _tuple3(data: _Data, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, int]:
     if levels < 1:
         _enter(3, levels, bounds)
     if (a := _VALUES[tag := data[pos := pos + 1]]) is _MORE:
@@ -277,13 +278,13 @@ def _tuple3(data: bytes, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, i
     return (a, b, c), pos
 
 
-def _tuple4(data: bytes, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, int]:
+def _tuple4(data: _Data, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, int]:
     ab, pos = _tuple2(data, pos, levels, bounds)
     cd, pos = _tuple2(data, pos, levels, bounds)
     return ab + cd, pos
 
 
-def _items(data: bytes, pos: int, count: int, levels: int, bounds: _Bounds) -> tuple[Any, int]:
+def _items(data: _Data, pos: int, count: int, levels: int, bounds: _Bounds) -> tuple[Any, int]:
     """The tuple of `count` items, the first of which is at `pos`."""
     if levels < 1:
         _enter(count, levels, bounds)
@@ -312,7 +313,7 @@ def _items(data: bytes, pos: int, count: int, levels: int, bounds: _Bounds) -> t
     return tuple(items), pos - 1
 
 
-def _str(data: bytes, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, int]:
+def _str(data: _Data, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, int]:
     tag = data[pos + 1]
     if tag == 0x0E:
         end = pos + 3 + data[pos + 2]
@@ -325,13 +326,16 @@ def _str(data: bytes, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, int]
     return text.decode(), last
 
 
-def _bytes(data: bytes, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, int]:
+def _bytes(data: _Data, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, int]:
     tag = data[pos]
     head, count = (1, tag - 9) if tag < 0x0E else (2, data[pos + 1]) if tag == 0x0E else (5, *_LENGTH(data, pos + 1))
-    return data[pos + head : pos + head + count], pos + head + count - 1
+    last = pos + head + count - 1
+    if type(data) is bytes:
+        return data[pos + head : last + 1], last
+    return bytes(memoryview(data)[pos + head : last + 1]), last  # of a large message, which is a bytearray
 
 
-def _int_u8(data: bytes, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, int]:
+def _int_u8(data: _Data, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, int]:
     end = pos + 2 + data[pos + 1]
     text = data[pos + 2 : end]
     if text.isdigit() and text >= b"1" and len(text) <= bounds.int_digits:
@@ -339,12 +343,12 @@ def _int_u8(data: bytes, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, i
     return _decimal(text, bounds), end - 1
 
 
-def _int_u32(data: bytes, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, int]:
+def _int_u32(data: _Data, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, int]:
     end = pos + 5 + _LENGTH(data, pos + 1)[0]
     return _decimal(data[pos + 5 : end], bounds), end - 1
 
 
-def _decimal(text: bytes, bounds: _Bounds) -> int:
+def _decimal(text: _Data, bounds: _Bounds) -> int:
     """The int that `text` writes in the one way there is."""
     count = len(digits := text.removeprefix(b"-"))
     if count > bounds.int_digits:
@@ -356,14 +360,14 @@ def _decimal(text: bytes, bounds: _Bounds) -> int:
     return int(text)
 
 
-def _slice(data: bytes, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, int]:
+def _slice(data: _Data, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, int]:
     if data[pos + 1] != 0x12:
         raise BrineError(f"a slice at offset {pos} that is not of three values")
     parts, last = _tuple3(data, pos + 1, levels, bounds)
     return slice(*parts), last
 
 
-def _frozenset(data: bytes, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, int]:
+def _frozenset(data: _Data, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, int]:
     tag = data[pos + 1]
     if tag != 0x02 and not 0x10 <= tag <= 0x15:
         raise BrineError(f"a frozenset at offset {pos} that is not of a tuple")
@@ -381,7 +385,7 @@ def _frozenset(data: bytes, pos: int, levels: int, bounds: _Bounds) -> tuple[Any
     return frozenset(members), last
 
 
-def _value(data: bytes, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, int]:
+def _value(data: _Data, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, int]:
     value = _VALUES[data[pos]]
     if value is _MORE:
         raise BrineError(f"tag {data[pos]:#04x} at offset {pos} is not assigned")

@@ -9,10 +9,11 @@ A frame of length 0 carries nothing and is skipped: stock RPyC ignores it too, w
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Callable
 from struct import Struct
-from typing import Final
+from typing import Final, TypeAlias
 
 from gateway.errors import LimitExceeded, ProtocolError
 from gateway.limits import KIB, MIB, Limits
@@ -22,11 +23,19 @@ HEADER_SIZE: Final = 5
 OVERHEAD: Final = 6
 TERMINATOR: Final = b"\n"
 HEARTBEAT: Final = b"\0\0\0\0\0\n"
+_HEARTBEATS: Final = re.compile(rb"(?:\0{5}\n)+")
 CRUMB: Final = 16 * KIB
 """Chunks shorter than this are joined as they come."""
 UNMETERED: Final = 64 * KIB
 """So much a decoder may hold without telling its meter."""
+WORTH_ITS_MEMORY: Final = 8
+"""A frame gets its memory when one part in so many is here: a header alone costs nothing."""
+SPARE: Final = 16 * MIB
+"""The memory of one message up to this size is kept for the next one."""
+_spare: Final[list[bytearray]] = []
 INFLATE_STEP: Final = 4 * MIB
+Message: TypeAlias = bytes | bytearray
+"""A message as received: a large one is a bytearray, which nobody else has."""
 _pack_header = HEADER.pack
 _unpack_header = HEADER.unpack_from
 
@@ -53,13 +62,22 @@ def header(data: bytes, limits: Limits, *, flag: int = 0) -> bytes:
     return _pack_header(size, flag)
 
 
-def whole_message(chunk: bytes | memoryview, limits: Limits) -> bytes | None:
+def whole_message(chunk: bytes | memoryview, limits: Limits) -> Message | None:
     """The message, where `chunk` is exactly one plain frame around one: the common case, at the price of a slice."""
     length = len(chunk) - OVERHEAD
     if 0 < length <= limits.frame and chunk[-1] == 0x0A and _unpack_header(chunk) == (length, 0):
         message = chunk[HEADER_SIZE:-1]
-        return message if type(message) is bytes else bytes(message)
+        return message if type(message) is bytes else _copied(message)
     return None
+
+
+def _copied(lent: bytes | memoryview) -> Message:
+    if len(lent) <= UNMETERED:
+        return bytes(lent)
+    memory = _memory(len(lent))
+    with memoryview(memory) as place:
+        place[:] = lent
+    return memory
 
 
 class FrameDecoder:
@@ -68,11 +86,17 @@ class FrameDecoder:
     `receive` takes what came in, `next_message` gives the messages one by one. A damaged frame raises ProtocolError, a
     too large one LimitExceeded, before its data is awaited; the stream can't be followed after either.
 
+    A frame that does not come in one piece gets its memory when an eighth of it is here; what comes then is put in its
+    place at once, best by reading it into `room`. Its message is a bytearray if it is large.
+
     `meter(size)`, if set, is told how much memory a large frame takes, from when it begins to come until `settle` is
     called because its message is dealt with. What it raises ends the stream too.
     """
 
-    __slots__ = ("_buffer", "_limits", "_mark", "_pos", "_small", "_tail", "_tail_size", "_wanted", "metered", "meter")
+    __slots__ = (
+        *("_buffer", "_filled", "_flag", "_limits", "_mark", "_pos", "_small", "_tail", "_tail_size", "_wanted"),
+        *("_whole", "metered", "meter"),
+    )
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -87,24 +111,46 @@ class FrameDecoder:
         self._tail: list[bytes] = []
         self._tail_size = 0
         self._wanted = HEADER_SIZE
+        """The size of the next frame; before its header is here, of that."""
+        self._flag = 0
+        self._whole: bytearray | None = None
+        """The data and the terminator of a begun frame; `_filled` bytes of them are here, and nothing behind them."""
+        self._filled = 0
 
     @property
     def begun(self) -> bool:
         """A frame's first bytes are here and its last ones are not, or whole frames wait to be taken."""
-        return self._pos < len(self._buffer) or self._tail_size > 0
+        return self._whole is not None or self._pos < len(self._buffer) or self._tail_size > 0
 
     @property
     def missing(self) -> int:
         """Bytes that must still come before `next_message` can give anything; at least 1."""
+        if self._whole is not None:
+            return max(1, len(self._whole) - self._filled)
         return max(1, self._wanted - self._available())
 
     @property
     def ready(self) -> bool:
         """Enough is here to look at: `next_message` may give a message without more bytes."""
+        if self._whole is not None:
+            return self._filled == len(self._whole)
         return self._available() >= self._wanted
+
+    @property
+    def room(self) -> memoryview | None:
+        """Where the next bytes belong, if that is known; `filled` says how many came there. To be released before."""
+        if self._whole is None or self._filled == len(self._whole):
+            return None
+        return memoryview(self._whole)[self._filled :]
+
+    def filled(self, count: int) -> None:
+        """See `room`."""
+        self._filled += count
 
     def receive(self, chunk: bytes | memoryview) -> None:
         """Take what the stream gave, in any cut."""
+        if self._whole is not None and self._filled < len(self._whole):
+            chunk = self._fill(chunk)
         if type(chunk) is not bytes:
             chunk = bytes(chunk)  # it is only lent
         if self._pos == len(self._buffer) and not self._tail:
@@ -118,11 +164,12 @@ class FrameDecoder:
                 self._tail.append(chunk)
             if self._tail_size >= self._mark:
                 self._mark += UNMETERED
-                self._measure(2 * self._available())  # each byte is held twice when the frame is put together
+                self._measure(self._available())
 
     def settle(self) -> None:
         """The last large message is dealt with: tell the meter."""
-        self._measure(2 * self._tail_size if self._tail_size > UNMETERED else 0)
+        begun = len(self._whole) if self._whole is not None else 0
+        self._measure(begun + self._tail_size if begun + self._tail_size > UNMETERED else 0)
         self._mark = self._tail_size + UNMETERED
 
     def _measure(self, size: int) -> None:
@@ -130,15 +177,15 @@ class FrameDecoder:
             self.meter(size)
             self.metered = size
 
-    def _handed_out(self, message: bytes) -> bytes:
+    def _handed_out(self, message: Message) -> Message:
         if self.metered or len(message) > UNMETERED:
             self._measure(len(message) + self._tail_size)
         return message
 
-    def next_message(self) -> bytes | None:
+    def next_message(self) -> Message | None:
         """The next message's data, inflated, or None until more bytes came."""
         buffer, pos = self._buffer, self._pos
-        if not self._tail and len(buffer) - pos > OVERHEAD:
+        if not self._tail and len(buffer) - pos > OVERHEAD and self._whole is None:
             # Small frames that came together, as those of a peer that does not wait for answers: a slice each.
             length, flag = _unpack_header(buffer, pos)
             end = pos + HEADER_SIZE + length
@@ -148,60 +195,98 @@ class FrameDecoder:
                 if self._pos == len(buffer):
                     self._buffer, self._pos = b"", 0
                 return buffer[pos + HEADER_SIZE : end]
-        while self._available() >= self._wanted:
-            if self._tail and self._wanted > OVERHEAD and self._available() - self._wanted < len(self._tail[-1]):
-                data, flag = self._take_gathered()
-                return self._handed_out(self._inflate(data) if flag else data)
-            if self._tail:
-                self._join()
-            start = self._pos + HEADER_SIZE
-            length, flag = _unpack_header(self._buffer, self._pos)
-            if length > self._limits.frame:
-                raise LimitExceeded("frame", actual=length, allowed=self._limits.frame)
-            if flag > 1:
-                raise ProtocolError(f"frame flag {flag}: only 0 (plain) and 1 (zlib) exist; is this an RPyC peer?")
-            self._wanted = OVERHEAD + length
-            end = start + length
-            if end >= len(self._buffer):
-                continue
-            _check_terminator(self._buffer[end])
-            data = self._buffer[start:end]
-            self._pos = end + 1
-            self._wanted = HEADER_SIZE
-            if self._pos == len(self._buffer):
-                self._buffer, self._pos = b"", 0  # it may be large, and the next frame may not come soon
-            if length:
-                return self._handed_out(self._inflate(data)) if flag else data
+        while self._whole is not None or self._available() >= HEADER_SIZE:
+            if self._wanted == HEADER_SIZE:
+                if beats := _HEARTBEATS.match(self._buffer, self._pos):
+                    self._pos = beats.end()
+                    continue
+                self._read_header()
+            if self._whole is None:
+                here = self._available()
+                if here < self._wanted and here * WORTH_ITS_MEMORY < self._wanted:
+                    return None
+                if here < self._wanted or self._tail:
+                    self._gather()
+            message = self._cut_out() if self._whole is None else self._take_whole()
+            if message is None or message:
+                return message
         return None
 
     def _available(self) -> int:
         return len(self._buffer) - self._pos + self._tail_size
 
-    def _take_gathered(self) -> tuple[bytes, int]:
-        """`(data, flag)` of a frame whose header was checked before and whose end has just come: it is copied once."""
-        *middle, last = self._tail
-        end = len(last) - (self._available() - self._wanted)
-        _check_terminator(last[end - 1])
-        flag = self._buffer[self._pos + HEADER_SIZE - 1]
-        first = memoryview(self._buffer)[self._pos + HEADER_SIZE :]
-        data = b"".join((first, *middle, memoryview(last)[: end - 1]))
-        self._buffer = last[end:]
+    def _read_header(self) -> None:
+        if self._tail and len(self._buffer) - self._pos < HEADER_SIZE:
+            self._buffer = b"".join((self._buffer[self._pos :], *self._tail))
+            self._pos = self._tail_size = 0
+            self._tail.clear()
+        length, flag = _unpack_header(self._buffer, self._pos)
+        if length > self._limits.frame:
+            raise LimitExceeded("frame", actual=length, allowed=self._limits.frame)
+        if flag > 1:
+            raise ProtocolError(f"frame flag {flag}: only 0 (plain) and 1 (zlib) exist; is this an RPyC peer?")
+        self._wanted = OVERHEAD + length
+        self._flag = flag
+
+    def _gather(self) -> None:
+        """Give the begun frame its memory, and put what is here in its place."""
+        size = self._wanted - HEADER_SIZE
+        if size > UNMETERED:
+            self._measure(size)
+        self._whole, self._filled = _memory(size) if size > UNMETERED else bytearray(size), 0
+        first, rest = memoryview(self._buffer)[self._pos + HEADER_SIZE :], self._tail
+        self._buffer, self._tail = b"", []
         self._pos = self._tail_size = 0
-        self._tail.clear()
+        self.receive(first)
+        for chunk in rest:
+            self.receive(chunk)
+
+    def _fill(self, chunk: bytes | memoryview) -> bytes | memoryview:
+        """Put bytes in the begun frame's place; gives those that are not its own."""
+        assert self._whole is not None
+        own = min(len(chunk), len(self._whole) - self._filled)
+        begin, self._filled = self._filled, self._filled + own
+        with memoryview(self._whole) as place:  # a bytearray would make a bytearray of the chunk first
+            place[begin : self._filled] = memoryview(chunk)[:own]
+        return chunk[own:]
+
+    def _cut_out(self) -> Message:
+        """The message at the buffer's beginning, which holds all of it."""
+        start, end = self._pos + HEADER_SIZE, self._pos + self._wanted - 1
+        _check_terminator(self._buffer[end])
+        data = self._buffer[start:end]
+        self._pos = end + 1
         self._wanted = HEADER_SIZE
-        return data, flag
+        if self._pos == len(self._buffer):
+            self._buffer, self._pos = b"", 0  # it may be large, and the next frame may not come soon
+        return self._handed_out(self._inflate(data)) if self._flag and data else data
 
-    def _join(self) -> None:
-        self._buffer = b"".join((memoryview(self._buffer)[self._pos :], *self._tail))
-        self._pos = 0
-        self._tail.clear()
-        self._tail_size = 0
+    def _take_whole(self) -> Message | None:
+        """The message that was put into its own memory; None while it is not all there."""
+        whole = self._whole
+        assert whole is not None
+        if self._filled < len(whole):
+            return None
+        _check_terminator(whole[-1])
+        del whole[-1]
+        self._whole, self._wanted = None, HEADER_SIZE
+        if self._flag and whole:
+            return self._handed_out(self._inflate(whole))
+        return self._handed_out(whole if len(whole) > UNMETERED else bytes(whole))
 
-    def _inflate(self, data: bytes) -> bytes:
+    def rest(self) -> bytes:
+        """What came after the last message that was taken."""
+        begun = b""
+        if self._whole is not None:
+            begun = _pack_header(len(self._whole) - 1, self._flag) + self._whole[: self._filled]
+        return b"".join((begun, self._buffer[self._pos :], *self._tail))
+
+    def _inflate(self, data: Message) -> bytes:
         allowed = self._limits.inflated
         inflater = zlib.decompressobj()
         pieces: list[bytes] = []
-        size, rest = 0, data
+        size = 0
+        rest: Message = data
         while not inflater.eof:
             step = min(INFLATE_STEP if size else UNMETERED, allowed + 1 - size)
             if size:
@@ -221,6 +306,28 @@ class FrameDecoder:
         if not inflater.eof or inflater.unused_data:
             raise ProtocolError(f"frame of {len(data)} bytes is not exactly one zlib stream")
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def recycle(message: Message) -> None:
+    """Nothing refers to this message any more: the next large one may have its memory.
+
+    Else malloc gives it back to the system as often as it comes, and each page costs a fault.
+    """
+    if type(message) is bytearray and len(message) <= SPARE:
+        _spare[:] = (message,)
+
+
+def _memory(size: int) -> bytearray:
+    try:
+        memory = _spare.pop()
+    except IndexError:
+        return bytearray(size)
+    if not size - 1 <= len(memory) <= 2 * size:
+        return bytearray(size)
+    del memory[size:]
+    if len(memory) < size:
+        memory.append(0)
+    return memory
 
 
 def _check_terminator(byte: int) -> None:

@@ -17,6 +17,7 @@ from gateway.errors import ProtocolError
 from gateway.limits import Limits
 from gateway.protocol.brine import dump, load
 from gateway.protocol.constants import EXCEPTION, LABEL_LOCAL_REF, LABEL_TUPLE, REPLY, REQUEST
+from gateway.protocol.framing import Message
 
 THREADS: Final = Struct("!QQ")
 UNBOUND: Final = 0
@@ -42,7 +43,7 @@ def encode_int(number: int) -> bytes:
     return _INT_HEADS[len(digits)] + digits
 
 
-def dialect_of(message: bytes) -> dict[int, bytes]:
+def dialect_of(message: Message) -> dict[int, bytes]:
     """What the peer speaks, by the first byte of a message."""
     start = THREADS.size if message[0] == 0 else 0
     return RPYC5 if message[start : start + 1] == b"\x12" else RPYC6
@@ -67,14 +68,14 @@ class MessageDecoder:
         self.again: bytes | None = None
         """What followed the sequence number of the latest message, if that is remembered from an earlier one."""
 
-    def decode(self, message: bytes) -> tuple[int, int, Any, tuple[int, int] | None]:
+    def decode(self, message: Message) -> tuple[int, int, Any, tuple[int, int] | None]:
         """`(type, seq, args, threads)`: args still boxed; threads is (sender's, addressed) with a bind_threads peer.
 
         Raises ProtocolError (BrineError, LimitExceeded) for what is no message; the connection can't go on then.
         """
         first = message[0]
         self.again = None
-        if first == REQUEST and len(message) < REMEMBERED_SIZE:
+        if first == REQUEST and len(message) < REMEMBERED_SIZE and type(message) is bytes:
             place = _after_seq(message)
             if place is not None:
                 seq, start = place
@@ -171,7 +172,7 @@ def _after_seq(message: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _decode_other(message: bytes, limits: Limits) -> tuple[int, int, Any, tuple[int, int] | None]:
+def _decode_other(message: Message, limits: Limits) -> tuple[int, int, Any, tuple[int, int] | None]:
     """The rarer dialects."""
     threads = None
     start = 0

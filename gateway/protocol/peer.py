@@ -18,6 +18,7 @@ from gateway.protocol.boxing import Boxing, Loan, tuple_of
 from gateway.protocol.brine import SMALL as SMALL_TYPES
 from gateway.protocol.brine import dump
 from gateway.protocol.constants import EXCEPTION, LABEL_TUPLE, LABEL_VALUE, REPLY, REQUEST, Handler
+from gateway.protocol.framing import Message
 from gateway.protocol.messages import RPYC6, THREADS, MessageDecoder, dialect_of, encode_int
 from gateway.protocol.netref import IdPack, Netref, Reference
 from gateway.protocol.schemas import SCHEMAS
@@ -208,7 +209,7 @@ class Peer:
 
     # -- incoming ---------------------------------------------------------------------------------------------------
 
-    def receive(self, message: bytes) -> Event:
+    def receive(self, message: Message) -> Event:
         """What one message means. Raises ProtocolError where the conversation can't go on.
 
         What is wrong with one call only comes back as that call's `Refused` or `Answer`.

@@ -21,6 +21,7 @@ from gateway.errors import CallTimeout, LinkDown, OutcomeUnknown, ProtocolError
 from gateway.limits import DEFAULT_LIMITS, Limits
 from gateway.protocol.brine import load
 from gateway.protocol.constants import Handler
+from gateway.protocol.framing import Message, recycle
 from gateway.protocol.messages import UNBOUND
 from gateway.protocol.netref import IdPack
 from gateway.protocol.peer import DEVICE_PROFILE, FIXED, HEARTBEATS, VERSION, Answer, Peer, Refused
@@ -365,7 +366,7 @@ class Connection:
             self._pending.pop(seq, None)
             raise
 
-    def _answers(self, slot: Slot, seq: int, message: bytes) -> bool:
+    def _answers(self, slot: Slot, seq: int, message: Message) -> bool:
         """Fill `slot` where the message is the value that it waits for, which is what comes nearly always."""
         head = self._peer.value_head(seq)
         if not message.startswith(head):
@@ -377,6 +378,8 @@ class Connection:
         if self._pending.pop(seq, None) is None:
             return False  # the connection was lost meanwhile
         self.received += 1
+        if type(message) is not bytes:
+            recycle(message)
         if self._pending or self._outbox.unanswered_releases or self.calls.active:
             self._channel.acknowledge()  # as in `_accept`
         slot.answer = answer
@@ -439,7 +442,7 @@ class Connection:
 
     # -- receiving --------------------------------------------------------------------------------------------------
 
-    def _receive(self, timeout: float | None) -> bytes | None:
+    def _receive(self, timeout: float | None) -> Message | None:
         """The next message; None if none came in time or the connection is gone. The caller holds the reading."""
         try:
             return self._channel.recv_within(timeout)
@@ -447,7 +450,7 @@ class Connection:
             self._lose(error)
             return None
 
-    def _accept(self, message: bytes) -> Callable[[], None] | None:
+    def _accept(self, message: Message) -> Callable[[], None] | None:
         """Act on a message in the order of the wire. What it gives is to be run once nothing is held."""
         self.received += 1
         try:
@@ -455,6 +458,8 @@ class Connection:
         except ProtocolError as error:
             self._lose(error)
             return None
+        if type(message) is not bytes:
+            recycle(message)
         if isinstance(event, Answer):
             slot = self._pending.pop(event.seq, None)
             if slot is None and self._outbox.unanswered_releases:

@@ -19,6 +19,7 @@ from threading import Lock, get_native_id
 from time import monotonic
 from typing import Final
 
+from gateway.protocol.framing import Message
 from gateway.protocol.messages import UNBOUND
 from gateway.sync.calls import Task
 from gateway.sync.result import Slot
@@ -36,7 +37,7 @@ class Reading:
     """
 
     def __init__(
-        self, receive: Callable[[float | None], bytes | None], accept: Callable[[bytes], Callable[[], None] | None]
+        self, receive: Callable[[float | None], Message | None], accept: Callable[[Message], Callable[[], None] | None]
     ) -> None:
         self._receive = receive
         self._accept = accept
@@ -73,7 +74,7 @@ class Reading:
 
     # -- waiting for an answer --------------------------------------------------------------------------------------
 
-    def wait(self, slot: Slot, deadline: float | None, *, taken: bool = False, message: bytes | None = None) -> bool:
+    def wait(self, slot: Slot, deadline: float | None, *, taken: bool = False, message: Message | None = None) -> bool:
         """Lead or follow until `slot` is filled or the deadline has passed; whether it was filled.
 
         `taken`: this thread has the reading already, and perhaps a `message` that is still to be acted on.
@@ -96,7 +97,7 @@ class Reading:
                 self._pass_on()
         return slot.done
 
-    def _lead(self, slot: Slot, deadline: float | None, message: bytes | None) -> None:
+    def _lead(self, slot: Slot, deadline: float | None, message: Message | None) -> None:
         slot.led = True
         try:
             while not slot.done and not slot.inbox:

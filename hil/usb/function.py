@@ -10,7 +10,7 @@ from typing import Final
 
 from gateway.channels import usb_session as session
 from gateway.channels.stream import StreamChannel
-from gateway.channels.usb_function import Function, FunctionStream
+from gateway.channels.usb_function import Function, FunctionStream, Piece
 from gateway.errors import LinkDown
 from gateway.limits import DEFAULT_LIMITS, Limits
 from hil.usb.model import Endpoint, Interface, Setup, Stall, UsbModel
@@ -80,8 +80,8 @@ class _ModelWire:
         self._model = model
         self._session = 0
 
-    def send(self, data: bytes, progress_s: float, is_over: Callable[[], bool], *, ends: bool = True) -> None:
-        model = self._model
+    def send(self, piece: Piece, progress_s: float, is_over: Callable[[], bool], *, ends: bool = True) -> None:
+        model, data = self._model, b"".join(piece)
         deadline = monotonic() + progress_s
         with model.changed:
             while model.plugged and model.queued(COMING) > MOST_QUEUED:

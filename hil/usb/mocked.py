@@ -1,10 +1,10 @@
 """Carrier: umockdev, by which the real libusb sees a model as a device in a mocked /dev and /sys. No kernel takes part.
 
-    python3 -m hil.usb.mocked       runs with Debian's Python, which has umockdev's bindings; prints UMOCKDEV_DIR
+    python3 -m hil.usb.mocked SOCKET     runs with Debian's Python, which has umockdev's bindings; prints UMOCKDEV_DIR
     LD_PRELOAD=libumockdev-preload.so.0 UMOCKDEV_DIR=... any-python client.py
 
-libusb asks again and again what is done, so this is where a transfer that can go on goes on. The device's end gives
-back each message that comes over the channel, until its standard input ends.
+libusb asks again and again what is done, so this is where a transfer that can go on goes on. The device's end of
+each session is handed on to the Unix socket, until the standard input ends.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import threading
 from collections import deque
 from typing import Any, Final
 
-from gateway.errors import LinkDown
+from gateway.channels import open_channel
 from hil.usb.function import RpycFunction
 from hil.usb.model import IN, Setup, Stall, UsbModel
+from hil.usb.relay import relay
 
 NODE: Final = "/dev/bus/usb/001/002"
 # linux/usbdevice_fs.h, for 64 bits.
@@ -148,14 +149,9 @@ def _bytes(data: Any) -> bytes:
     return bytes(data.retrieve() if hasattr(data, "retrieve") else data.get_data())
 
 
-def _echo(function: RpycFunction) -> None:
+def _hand_on(function: RpycFunction, socket: str) -> None:
     while True:
-        channel = function.channels.get()
-        try:
-            while True:
-                channel.send(channel.recv())
-        except LinkDown:
-            channel.close()
+        relay(function.channels.get(), open_channel(f"unix://{socket}"))
 
 
 def main() -> None:
@@ -167,7 +163,7 @@ def main() -> None:
 
     function = RpycFunction("MOCK1")
     function.was_plugged()
-    threading.Thread(target=_echo, args=(function,), daemon=True).start()
+    threading.Thread(target=_hand_on, args=(function, sys.argv[1]), daemon=True).start()
     testbed = UMockdev.Testbed.new()
     descriptors = (function.device_descriptor() + function.configuration_descriptor()).hex().upper()
     testbed.add_from_string(_TREE.format(descriptors=descriptors, node=NODE, vid=function.vid, pid=function.pid))

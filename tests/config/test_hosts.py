@@ -89,3 +89,10 @@ def test_a_password_in_a_url_is_not_repeated() -> None:
     with pytest.raises(ConfigError) as caught:
         parse("[hosts.bench2]\nurl = 'tcp://user:hunter2@x'\n")
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_url_of_the_wrong_end_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"can't connect to gadget://.*a client opens usb://VID:PID"):
+        parse('[hosts.bench2]\nurl = "gadget://1209:0001"\n')
+    with pytest.raises(ConfigError, match=r"'listen': can't listen at usb://.*gateway host --usb"):
+        parse('[gateway]\nlisten = "usb://1209:0001"\n')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import tracemalloc
 import zlib
 from dataclasses import replace
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import LimitExceeded, ProtocolError
 from gateway.limits import Limits
-from gateway.protocol.framing import HEARTBEAT, FrameDecoder, frame
+from gateway.protocol.framing import HEARTBEAT, FrameDecoder, Message, frame, recycle
 
 LIMITS = Limits()
 SMALL = replace(LIMITS, frame=1000, inflated=5000)
@@ -27,7 +28,7 @@ THREE = [b"one", bytes(range(256)), b"\n"]
 RAW = frame(THREE[0], LIMITS) + HEARTBEAT + frame(THREE[1], LIMITS, compress=True) + frame(THREE[2], LIMITS)
 
 
-def messages(decoder: FrameDecoder, *chunks: bytes) -> list[bytes]:
+def messages(decoder: FrameDecoder, *chunks: bytes) -> list[Message]:
     """Feed the chunks, and take all messages after each."""
     found = []
     for chunk in chunks:
@@ -237,3 +238,87 @@ def test_the_time_for_many_small_frames_in_one_chunk_grows_with_their_number_onl
     thousand, twenty_thousand = best_time(one * 1000, 1000), best_time(one * 20_000, 20_000)
     assert thousand < 0.1
     assert twenty_thousand < 20 * thousand * 5
+
+
+# ------------------------------------------------------------------------------------------------- large ones, in place
+
+
+@given(st.integers(1, 300_000), st.integers(0, 300_005), st.lists(st.integers(1, 90_000), max_size=20), st.booleans())
+def test_what_is_read_into_its_place_is_as_good_as_what_is_received(
+    size: int, first: int, reads: list[int], compress: bool
+) -> None:
+    data = random.Random(size).randbytes(size // 2) + bytes(size - size // 2)
+    stream = frame(data, LIMITS, compress=compress) + GETROOT
+    decoder = FrameDecoder(LIMITS)
+    decoder.receive(stream[:first])
+    found, place = messages(decoder, b""), first
+    for count in [*reads, len(stream)]:
+        while place < len(stream) and (room := decoder.room) is not None:
+            with room:
+                piece = stream[place : place + min(count, len(room))]
+                room[: len(piece)] = piece
+            decoder.filled(len(piece))
+            place += len(piece)
+            found += messages(decoder, b"")
+        found += messages(decoder, stream[place : place + count])
+        place += count
+    assert found == [data, GETROOT[5:-1]]
+    assert not decoder.begun
+
+
+def test_a_header_alone_takes_no_memory_and_an_eighth_takes_what_the_frame_needs() -> None:
+    told: list[int] = []
+    decoder = FrameDecoder(LIMITS)
+    decoder.meter = told.append
+    raw = frame(bytes(8_000_000), LIMITS)
+    chunks = [raw[:5], raw[5:500_000], raw[500_000:1_100_000], raw[1_100_000:]]
+    tracemalloc.start()
+    try:
+        assert messages(decoder, *chunks[:2]) == []
+        assert tracemalloc.get_traced_memory()[0] < 1_100_000
+        assert decoder.room is None
+        assert messages(decoder, chunks[2]) == []
+        assert told[-1] == 8_000_001
+        assert [len(message) for message in messages(decoder, chunks[3])] == [8_000_000]
+        assert tracemalloc.get_traced_memory()[1] < 9_500_000, "the frame, and what came before it had its memory"
+    finally:
+        tracemalloc.stop()
+    decoder.settle()
+    assert told[-1] == 0
+
+
+def test_the_memory_of_a_large_message_serves_again_once_nobody_needs_it() -> None:
+    decoder = FrameDecoder(LIMITS)
+    first = frame(b"\x01" * 500_000, LIMITS)
+    second = frame(b"\x02" * 400_000, LIMITS)
+    (message,) = messages(decoder, first[:300_000], first[300_000:])
+    assert type(message) is bytearray
+    recycle(message)
+    (again,) = messages(decoder, second[:300_000], second[300_000:])
+    assert again is message
+    assert again == b"\x02" * 400_000
+    (other,) = messages(decoder, first[:300_000], first[300_000:])
+    assert other is not again
+    assert again == b"\x02" * 400_000
+    assert other == b"\x01" * 500_000
+
+
+def test_a_damaged_end_of_a_large_frame_is_seen() -> None:
+    raw = bare_frame(bytes(200_000), end=b"x")
+    with pytest.raises(ProtocolError, match="0x78"):
+        messages(FrameDecoder(LIMITS), raw[:100_000], raw[100_000:])
+
+
+@pytest.mark.parametrize("cut", [3, 20_000, 150_000])
+def test_the_rest_is_what_came_after_the_last_message(cut: int) -> None:
+    decoder = FrameDecoder(LIMITS)
+    raw = frame(random.Random(1).randbytes(200_000), LIMITS)
+    assert messages(decoder, GETROOT + raw[: cut // 2], raw[cut // 2 : cut]) == [GETROOT[5:-1]]
+    assert decoder.rest() == raw[:cut]
+
+
+def test_heartbeats_in_great_number_are_skipped_fast() -> None:
+    decoder = FrameDecoder(LIMITS)
+    before = perf_counter()
+    assert messages(decoder, HEARTBEAT * 500_000 + GETROOT) == [GETROOT[5:-1]]
+    assert perf_counter() - before < 1.0

@@ -21,6 +21,7 @@ from gateway.channels import usb_session as session
 from gateway.channels.stream import StreamChannel
 from gateway.channels.usb_devices import Function, open_function
 from gateway.errors import LinkDown, Unreachable
+from gateway.protocol.framing import recycle
 from gateway.service.exposure import Exposable, exposed
 from gateway.service.service import Service
 from gateway.usb.finding import WantedUsb
@@ -30,6 +31,8 @@ COMMAND: Final = struct.Struct(">cI")
 ECHO, DOWN, UP = b"e", b"d", b"u"
 SMALL: Final = bytes(64)
 """About what a call takes in each direction."""
+WARM_UP: Final = 3
+"""Messages that go before: the first ones of a session need memory."""
 Figures = dict[str, Any]
 
 
@@ -97,13 +100,13 @@ def _serve_messages(channel: Channel) -> None:
         what, count = COMMAND.unpack(channel.recv())
         if what == ECHO:
             for _ in range(count):
-                channel.send(channel.recv())
+                channel.send(bytes(channel.recv()))
         elif what == DOWN:
             for _ in range(count):
                 channel.send(whole)
         else:
             for _ in range(count):
-                channel.recv()
+                recycle(channel.recv())  # as a connection does
             channel.send(b"!")
 
 
@@ -178,7 +181,7 @@ class Messages:
         begin = time.perf_counter()
         self._channel.send(COMMAND.pack(DOWN, count))
         for _ in range(count):
-            self._channel.recv()
+            recycle(self._channel.recv())
         return time.perf_counter() - begin
 
     def up(self, count: int) -> float:
@@ -208,9 +211,11 @@ def measure(url: str, wanted: WantedUsb, *, rounds: int, messages: int, calls: i
     rows: dict[str, list[float]] = {}
     for _ in range(rounds):
         bare = Bare(wanted)
+        bare.down(WARM_UP), bare.up(WARM_UP)
         found = {"down": bare.down(messages), "up": bare.up(messages), "echo": statistics.median(bare.echoes(calls))}
         bare.close()
         ours = Messages(url)
+        ours.down(WARM_UP), ours.up(WARM_UP)
         for name, value in (
             ("down", ours.down(messages)),
             ("up", ours.up(messages)),

@@ -8,8 +8,8 @@ import re
 import shlex
 import statistics
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -18,9 +18,12 @@ import pytest
 
 import gateway
 from devices.simulators.multimeter import SimulatedMultimeter
+from gateway.channels import Channel, open_channel
 from gateway.errors import DeviceUnavailable, GatewayError, LinkDown, OutcomeUnknown
 from gateway.server.registry import GatewayService
+from hil.channel_checks import CHECKS, SIZES
 from hil.usb.acm import AcmPort
+from hil.usb.function import RpycFunction
 from hil.usb.redir import Redir
 from hil.usb.tmc import TmcInstrument
 from hil.vm.machine import Vm
@@ -73,6 +76,32 @@ def test_software_devices_on_the_kernel_by_usbip(vm_image: Path) -> None:
         "usbtmc": {"said": "HIL,TMC,1,1.0\n"},
         "i2c": {"read": "aabb", "refused": errno.ENXIO},
     }
+
+
+def test_the_channel_keeps_its_promises_when_the_device_is_redirected(vm_image: Path) -> None:
+    with ExitStack() as stack:
+        function = RpycFunction()
+        command = in_guest("tests/usb/guest_relay.py", f"tcp://10.0.2.15:{PORT}")
+        vm = stack.enter_context(Vm(command, redirs=["pi"], ports=[PORT], folder=vm_image))
+        vm.wait_for("[vm] ready", SLOW_S)
+        stack.callback(Redir(function, vm.redir("pi")).close)
+        function.channels.get(timeout=SLOW_S).close()  # it has been seen
+        vm.wait_for("[relay] ready", SLOW_S)
+
+        @contextmanager
+        def pair() -> Iterator[tuple[Channel, Channel]]:
+            inside = open_channel(f"tcp://127.0.0.1:{vm.port(PORT)}")
+            device = function.channels.get(timeout=SLOW_S)
+            try:
+                yield inside, device
+            finally:
+                inside.close()
+                device.close()
+
+        for check in CHECKS:
+            for turned in (False, True):
+                with pair() as ends:
+                    check(ends[::-1] if turned else ends, SIZES)
 
 
 def test_a_gateway_uses_a_host_that_is_plugged_in_and_out(vm_image: Path) -> None:
