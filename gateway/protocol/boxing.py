@@ -232,6 +232,8 @@ class Boxing:
         self.loans = Loans(limits, lock or nullcontext())
         self.proxies = Borrowed(limits, released)
         self.copies = False
+        self.packs = False
+        """Whether many numbers go as an array's bytes; only with `copies`."""
         self.short = False
         """Whether both ends know references by their number alone."""
         self.imports = True
@@ -248,6 +250,9 @@ class Boxing:
             return self._fitting(head + _VALUE + dump(value, self._limits) + tail)
         if kind in TYPES:
             pieces = [head, _VALUE]
+            if kind is tuple and self.packs and (packed := copies.pack(value, self._limits)):
+                pieces[1] = _COPY + _TUPLE2 + dump(copies.NUMBERS) + _VALUE
+                value = ("tuple", *packed)
             try:
                 dump_into(value, pieces, self._limits)
                 pieces.append(tail)
@@ -255,8 +260,11 @@ class Boxing:
             except NotBrine:
                 pass
         lent: list[IdPack] = []
+        pieces = [head]
         try:
-            return self._fitting(b"".join((head, self._box_object(value, owner, 0, lent), tail)))
+            self._box_object(value, owner, 0, lent, pieces)
+            pieces.append(tail)
+            return self._fitting(b"".join(pieces))
         except BaseException:
             for id_pack in lent:
                 self.loans.release(id_pack, 1)
@@ -267,30 +275,40 @@ class Boxing:
             raise LimitExceeded("frame", actual=len(data), allowed=self._limits.frame)
         return data
 
-    def _box(self, value: Any, owner: object, depth: int, lent: list[IdPack]) -> bytes:
+    def _box(self, value: Any, owner: object, depth: int, lent: list[IdPack], out: list[bytes]) -> None:
+        place = len(out)
+        out.append(_VALUE)
         try:
-            return _VALUE + dump(value, self._limits)
+            dump_into(value, out, self._limits)
         except NotBrine:
-            return self._box_object(value, owner, depth, lent)
+            del out[place:]
+            self._box_object(value, owner, depth, lent, out)
 
-    def _box_object(self, value: Any, owner: object, depth: int, lent: list[IdPack]) -> bytes:
+    def _box_object(self, value: Any, owner: object, depth: int, lent: list[IdPack], out: list[bytes]) -> None:
+        """Append the box of what is no brine, in pieces: they may be megabytes, and are joined once."""
         if depth >= self._limits.nesting:
             raise LimitExceeded("nesting", actual=depth + 1, allowed=self._limits.nesting)
         if type(value) is tuple:
-            return _TUPLE + tuple_of([self._box(item, owner, depth + 1, lent) for item in value], self._limits)
+            out.append(_TUPLE + tuple_head(len(value), self._limits))
+            for item in value:
+                self._box(item, owner, depth + 1, lent, out)
+            return
         if self._stand_in is not None:
             value = self._stand_in(value)
         if isinstance(value, Netref) and value.____conn__ is self._connection:
-            return _LOCAL_REF + dump(self.reference(value.____id_pack__))
+            out.append(_LOCAL_REF + dump(self.reference(value.____id_pack__)))
+            return
         if self.copies:
-            taken = copies.take(value)
+            taken = copies.take(value, self._limits, packs=self.packs)
             if taken is not None:
                 kind, data = taken
-                return _COPY + _TUPLE2 + dump(kind) + self._box(data, owner, depth + 1, lent)
+                out.append(_COPY + _TUPLE2 + dump(kind))
+                self._box(data, owner, depth + 1, lent, out)
+                return
         id_pack = self.loans.lend(value, owner)
         lent.append(id_pack)
         name, class_id, instance_id = id_pack
-        return _REMOTE_REF + _TUPLE3 + dump(name) + encode_int(class_id) + encode_int(instance_id)
+        out.append(_REMOTE_REF + _TUPLE3 + dump(name) + encode_int(class_id) + encode_int(instance_id))
 
     def unbox(self, box: Any, new: list[Netref]) -> Any:
         """The value or object of a decoded box. Proxies whose class isn't known yet are added to `new`.
@@ -331,16 +349,18 @@ class Boxing:
 
 def tuple_of(pieces: list[bytes], limits: Limits) -> bytes:
     """The brine bytes of a tuple whose items are encoded already. Raises LimitExceeded over `limits.items`."""
-    size = len(pieces)
+    return tuple_head(len(pieces), limits) + b"".join(pieces)
+
+
+def tuple_head(size: int, limits: Limits) -> bytes:
+    """How the brine bytes of a tuple of `size` items begin. Raises as `tuple_of`."""
     if size <= 4:
-        head = bytes((0x0F + size,)) if size else b"\x02"
-    elif size < 256:
-        head = bytes((0x14, size))
-    elif size <= limits.items:
-        head = b"\x15" + size.to_bytes(4, "big")
-    else:
-        raise LimitExceeded("items", actual=size, allowed=limits.items)
-    return head + b"".join(pieces)
+        return bytes((0x0F + size,)) if size else b"\x02"
+    if size < 256:
+        return bytes((0x14, size))
+    if size <= limits.items:
+        return b"\x15" + size.to_bytes(4, "big")
+    raise LimitExceeded("items", actual=size, allowed=limits.items)
 
 
 def split(box: Any) -> tuple[Any, Any]:

@@ -6,9 +6,12 @@
 | bytearray | bytearray | bytes |
 | ndarray | numpy.ndarray | (dtype.str, shape, bytes in C order) |
 | scalar | a number of numpy's | (the nearest number of Python's,) |
+| numbers | list or tuple of 64 ints or floats, or more | ("list" or "tuple", dtype.str, little-endian bytes) |
+| numbers | dict of as many, with str as keys | ("dict", dtype.str, bytes, the keys joined by NUL) |
 
 `data` is boxed in turn, so an item that must go by reference still can. Numpy is used where it is loaded already; a
 receiver without numpy gets an array as nested lists of numbers where `array` of the standard library knows the type.
+`numbers` is for peers that both announced it: a waveform then costs its bytes, and not a value of its own per sample.
 """
 
 from __future__ import annotations
@@ -16,18 +19,22 @@ from __future__ import annotations
 import re
 import sys
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import prod
 from types import ModuleType
 from typing import Any, Final
 
 from gateway.errors import BadRequest, LimitExceeded
-from gateway.limits import Limits
+from gateway.limits import DEFAULT_LIMITS, Limits
 from gateway.protocol.brine import dumpable
 
 _CODES: Final = {
     "f8": "d", "f4": "f", "i8": "q", "i4": "i", "i2": "h", "i1": "b", "u8": "Q", "u4": "I", "u2": "H", "u1": "B",
 }  # fmt: skip
+NUMBERS: Final = "numbers"
+MANY: Final = 64
+_PACKED: Final = frozenset({"i1", "i2", "i4", "i8", "f8"})
+_NUL: Final = "\0"
 _PLAIN_KINDS: Final = frozenset("?biufcMmSU")
 _DTYPE: Final = re.compile(r"[<>|][biufcMmSU][0-9]{1,9}(\[[0-9]*[A-Za-z]+\])?")
 """What `numpy.dtype.str` writes for these kinds: nothing else of numpy's dtype language is taken from a peer."""
@@ -39,12 +46,17 @@ _COLLISIONS: Final = 32
 _SIMPLE: Final = frozenset({str, int, bytes, float, bool, type(None)})
 
 
-def take(value: Any) -> tuple[str, Any] | None:
+def take(value: Any, limits: Limits = DEFAULT_LIMITS, *, packs: bool = False) -> tuple[str, Any] | None:
     """`(kind, data)` of what can go by value, else None. Exact types only: a subclass keeps its behaviour."""
     cls = type(value)
     if cls is list:
-        return "list", tuple(value)
+        packed = pack(value, limits) if packs else None
+        return (NUMBERS, ("list", *packed)) if packed is not None else ("list", tuple(value))
     if cls is dict:
+        if packs and len(value) >= MANY and (packed := pack(tuple(value.values()), limits)):
+            keys = _joined(value)
+            if keys is not None:
+                return NUMBERS, ("dict", *packed, keys)
         return ("dict", tuple(value.items())) if _all_values(value) else None
     if cls is set:
         return ("set", tuple(value)) if _all_values(value) else None
@@ -60,6 +72,57 @@ def take(value: Any) -> tuple[str, Any] | None:
     return None
 
 
+def pack(values: Sequence[Any], limits: Limits) -> tuple[str, bytes] | None:
+    """`(dtype.str, bytes)` of many numbers of one type, as short as the largest allows; None where it is not that."""
+    if not MANY <= len(values) <= limits.items:
+        return None
+    kind = type(values[0])
+    if (kind is not int and kind is not float) or len({*map(type, values)}) > 1:
+        return None
+    code = "f8" if kind is float else _width(min(values), max(values))
+    if not code:
+        return None
+    items = array(_CODES[code], values)
+    if sys.byteorder == "big":
+        items.byteswap()
+    return "<" + code, items.tobytes()
+
+
+def _width(low: int, high: int) -> str:
+    """The shortest type that holds both; empty if there is none."""
+    for code, bits in (("i1", 7), ("i2", 15), ("i4", 31), ("i8", 63)):
+        if -(1 << bits) <= low and high < 1 << bits:
+            return code
+    return ""
+
+
+def _joined(keys: dict[Any, Any]) -> str | None:
+    if {*map(type, keys)} != {str}:
+        return None
+    joined = _NUL.join(keys)
+    return joined if joined.count(_NUL) == len(keys) - 1 else None
+
+
+def _unpacked(data: tuple[Any, ...], limits: Limits) -> Any:
+    kind, dtype, raw, *keys = data
+    code = dtype[1:] if type(dtype) is str and dtype[:1] == "<" and len(dtype) == 3 else ""
+    if code not in _PACKED or type(raw) is not bytes:
+        raise BadRequest(f"many numbers by value are (kind, dtype, bytes), not ({kind!r:.20}, {dtype!r:.30}, ...)")
+    count = len(raw) // int(code[1])
+    if count > limits.items:
+        raise LimitExceeded("items", actual=count, allowed=limits.items)
+    numbers = _items(dtype, raw)
+    if kind == "list" and not keys:
+        return numbers
+    if kind == "tuple" and not keys:
+        return tuple(numbers)
+    if kind == "dict" and len(keys) == 1 and type(keys[0]) is str:
+        names = keys[0].split(_NUL)
+        if len(names) == count:
+            return dict(zip(names, numbers, strict=True))
+    raise BadRequest(f"no such container of {count} numbers: {kind!r:.50}")
+
+
 def _without_padding(value: Any) -> Any:
     size = _LONG.get(value.dtype.kind, value.itemsize)
     return value if value.itemsize <= size else value.astype(f"{value.dtype.kind}{size}")
@@ -73,6 +136,8 @@ def rebuild(kind: Any, data: Any, limits: Limits, *, imports: bool = True) -> An
     try:
         if kind == "list" and type(data) is tuple:
             return list(data)
+        if kind == NUMBERS and type(data) is tuple:
+            return _unpacked(data, limits)
         if kind == "dict" and type(data) is tuple:
             # A pair is looked at before it is taken apart: a proxy in its place would be iterated at the peer.
             if not all(type(pair) is tuple and len(pair) == 2 for pair in data):

@@ -30,6 +30,8 @@ DEVICE_PROFILE: Final = "device-profile"
 
 COPIES: Final = "copies"
 """Feature: understands containers and arrays by value."""
+PACKS: Final = "packed-numbers"
+"""Feature: understands many numbers by value as an array's bytes."""
 SHORT: Final = "short-references"
 """Feature: knows an object that it lent by its number alone."""
 FIXED: Final = "fixed-attributes"
@@ -38,7 +40,7 @@ HEARTBEATS: Final = "heartbeats"
 """Feature: sends an empty frame every two seconds, and takes those of the peer."""
 QUIET: Final = "quiet-releases"
 """Feature: answers no DEL, of which nobody awaits the answer, and expects none."""
-FEATURES: Final = frozenset({COPIES, SHORT, FIXED, QUIET})
+FEATURES: Final = frozenset({COPIES, PACKS, SHORT, FIXED, QUIET})
 _FEATURES: Final = 64
 """Features of a peer that are looked at, and the characters of their names."""
 
@@ -286,6 +288,7 @@ class Peer:
         )
         both = self.features & ours
         self.boxing.copies = version >= VERSION and COPIES in both and DEVICE_PROFILE in self.features | ours
+        self.boxing.packs = self.boxing.copies and PACKS in both
         self.boxing.short = version >= VERSION and SHORT in both
         self.quiet = version >= VERSION and QUIET in both
         self.boxing.imports = DEVICE_PROFILE not in ours

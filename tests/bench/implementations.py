@@ -46,8 +46,8 @@ class Implementation(Protocol):
     def buffered(self, iterable: Any) -> Iterable[Any]:
         """The remote iterable, read in blocks."""
 
-    def numbers(self, connection: Any, count: int) -> list[int]:
-        """So many numbers of a device, by value."""
+    def numbers(self, connection: Any, kind: str, count: int) -> Any:
+        """So many numbers of a device, by value: a `list` of ints, a `tuple` of floats, a `dict` of floats."""
 
     def array(self, connection: Any, count: int) -> Any:
         """So many floats of a device as an array, without pickle."""
@@ -100,6 +100,9 @@ def bench_service(base: type) -> Any:
         def exposed_numbers(self, count: int) -> list[int]:
             return list(range(count))
 
+        def exposed_samples(self, kind: str, count: int) -> Any:
+            return samples(kind, count)
+
         def exposed_fail(self) -> None:
             raise ValueError("no such range")
 
@@ -110,6 +113,15 @@ def bench_service(base: type) -> Any:
             return floats(count).tobytes()  # type: ignore[no-any-return]
 
     return BenchService
+
+
+@cache
+def samples(kind: str, count: int) -> Any:
+    """Numbers in a container of the kind; buffiter of a dict gives its keys, which are as many."""
+    if kind == "list":
+        return list(range(count))
+    values = [number / 7 for number in range(count)]
+    return tuple(values) if kind == "tuple" else {f"channel{number}": value for number, value in enumerate(values)}
 
 
 @cache
@@ -158,8 +170,8 @@ class Gateway:
                 return x
 
             @exposed  # type: ignore[misc]
-            def samples(self, count: int) -> list[int]:
-                return list(range(count))
+            def samples(self, kind: str, count: int) -> Any:
+                return samples(kind, count)
 
             @exposed  # type: ignore[misc]
             def waveform(self, count: int) -> Any:
@@ -176,8 +188,8 @@ class Gateway:
     def buffered(self, iterable: Any) -> Iterable[Any]:
         return self._gateway.buffiter(iterable)  # type: ignore[no-any-return]
 
-    def numbers(self, connection: Any, count: int) -> list[int]:
-        return connection.root.samples(count)  # type: ignore[no-any-return]
+    def numbers(self, connection: Any, kind: str, count: int) -> Any:
+        return connection.root.samples(kind, count)
 
     def array(self, connection: Any, count: int) -> Any:
         return connection.root.waveform(count)
@@ -233,8 +245,8 @@ class Rpyc:
     def buffered(self, iterable: Any) -> Iterable[Any]:
         return self._rpyc.buffiter(iterable)  # type: ignore[no-any-return]
 
-    def numbers(self, connection: Any, count: int) -> list[int]:
-        return list(self._rpyc.buffiter(connection.root.numbers(count)))
+    def numbers(self, connection: Any, kind: str, count: int) -> Any:
+        return list(self._rpyc.buffiter(connection.root.samples(kind, count)))
 
     def array(self, connection: Any, count: int) -> Any:
         return importlib.import_module("numpy").frombuffer(connection.root.array_bytes(count))

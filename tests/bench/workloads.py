@@ -242,15 +242,18 @@ def slowest(site: Site) -> float:
         connection.close()
 
 
-def numbers(implementation: Implementation, connection: Any) -> Burst:
+def numbers(kind: str) -> Callable[[Implementation, Any], Burst]:
     count = 10_000
 
-    def burst() -> int:
-        if len(implementation.numbers(connection, count)) != count:
-            raise RuntimeError("another number of numbers arrived")
-        return count
+    def prepare(implementation: Implementation, connection: Any) -> Burst:
+        def burst() -> int:
+            if len(implementation.numbers(connection, kind, count)) != count:
+                raise RuntimeError("another number of numbers arrived")
+            return count
 
-    return burst
+        return burst
+
+    return prepare
 
 
 def array(implementation: Implementation, connection: Any) -> Burst:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections import Counter, OrderedDict, defaultdict, deque
+from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -23,14 +24,16 @@ LIMITS: Final = Limits()
 NUMBERS: Final = ("?", "b", "B", "h", "H", "i", "I", "q", "Q", "e", "f", "d", "F", "D")
 
 
+def boxing(*, packs: bool = False) -> Boxing:
+    """One end that agreed on copies."""
+    end = Boxing(FakeConnection(), lambda id_pack: KnownProxy(None, id_pack), lambda id_pack, times: None, LIMITS)
+    end.copies, end.packs = True, packs
+    return end
+
+
 def carried(value: Any) -> Any:
     """What arrives of `value` at a peer that agreed on copies."""
-    ours, theirs = (
-        Boxing(FakeConnection(), lambda id_pack: KnownProxy(None, id_pack), lambda id_pack, times: None, LIMITS)
-        for _ in range(2)
-    )
-    ours.copies = theirs.copies = True
-    return theirs.unbox(brine.load(ours.box(value)), [])
+    return boxing().unbox(brine.load(boxing().box(value)), [])
 
 
 # -- containers --------------------------------------------------------------------------------------------------------
@@ -360,3 +363,95 @@ def test_what_has_no_nearest_value_stays_what_it_is() -> None:
     assert degrade(thing) is thing
     assert degrade(mapping) is mapping
     assert degrade([thing])[0] is thing
+
+
+# -- many numbers ---------------------------------------------------------------------------------------------------
+
+
+class Channel(IntEnum):
+    """Ints, and more than that."""
+
+    ONE = 1
+
+
+def packed(value: Any) -> Any:
+    """What arrives of a value where both ends pack; it must have been packed."""
+    box = brine.load(boxing(packs=True).box(value))
+    assert box[:1] == (5,)
+    assert box[1][0] == "numbers", "it went in another way"
+    return boxing(packs=True).unbox(box, [])
+
+
+@pytest.mark.parametrize(
+    ("numbers", "size"),
+    [
+        ([-128, 127] * 32, 1),
+        ([-129, 0] * 32, 2),
+        (list(range(40_000)), 4),
+        ([2**31] + [0] * 63, 8),
+        ([-(2**63), 2**63 - 1] * 32, 8),
+        ([0.1, -0.0, float("inf"), 5e-324] * 16, 8),
+    ],
+    ids=["i1", "i2", "i4", "i8", "i8-ends", "f8"],
+)
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_many_numbers_are_packed_as_short_as_they_can_be(kind: Any, numbers: list[Any], size: int) -> None:
+    value = kind(numbers)
+    arrived = packed(value)
+    assert type(arrived) is kind
+    assert list(map(repr, arrived)) == list(map(repr, value)), "types and signs too"
+    assert len(boxing(packs=True).box(value)) < size * len(numbers) + 40
+
+
+def test_a_dict_of_many_numbers_is_packed() -> None:
+    value = {f"ch{number}": number / 3 for number in range(1000)}
+    assert packed(value) == value
+    assert list(packed(value)) == list(value), "in its order"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param([1] * 63, id="few"),
+        pytest.param([1, 2.0] * 40, id="mixed"),
+        pytest.param([True] * 80, id="bools"),
+        pytest.param([2**63] * 80, id="too-large"),
+        pytest.param([Channel.ONE] * 80, id="subclass"),
+        pytest.param(["x"] * 80, id="text"),
+        pytest.param(dict.fromkeys(range(80), 1), id="keys-are-numbers"),
+        pytest.param({f"a\0{number}": 1 for number in range(80)}, id="keys-with-nul"),
+    ],
+)
+def test_what_is_not_many_numbers_of_one_type_goes_as_ever(value: Any) -> None:
+    taken = take(value, LIMITS, packs=True)
+    assert taken is not None
+    assert taken[0] in ("list", "dict")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        ("list", "<f8", b"1234567"),
+        ("list", ">f8", bytes(8)),
+        ("list", "<f4", bytes(8)),
+        ("list", "<O8", bytes(8)),
+        ("list", 5, bytes(8)),
+        ("list", "<f8", "12345678"),
+        ("set", "<f8", bytes(8)),
+        ("list", "<f8", bytes(8), "a"),
+        ("dict", "<f8", bytes(8)),
+        ("dict", "<f8", bytes(16), "a"),
+        ("dict", "<f8", bytes(8), b"a"),
+        ("list", "<f8"),
+        (),
+    ],
+)
+def test_packed_numbers_that_nobody_sends_are_refused(data: tuple[Any, ...]) -> None:
+    with pytest.raises(BadRequest):
+        rebuild("numbers", data, LIMITS)
+
+
+def test_packed_numbers_are_no_way_around_the_limit_of_items() -> None:
+    with pytest.raises(LimitExceeded, match="items"):
+        rebuild("numbers", ("list", "<i1", bytes(LIMITS.items + 1)), LIMITS)
+    assert take([0] * (LIMITS.items + 1), LIMITS, packs=True) == ("list", (0,) * (LIMITS.items + 1))
