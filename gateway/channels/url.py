@@ -10,14 +10,11 @@ shows a URL shows `redacted(url)`.
 
 from __future__ import annotations
 
-import difflib
-import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from importlib import import_module
 from typing import Any, Final, Generic, Protocol, TypeVar
-from urllib.parse import quote, unquote
 
 from gateway.channels.base import Channel
 from gateway.channels.listener import Listener
@@ -42,22 +39,19 @@ SCHEMES: Final = {
 }
 """Scheme -> the module that knows it; imported when first used."""
 
-_SCHEME_AND_REST: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
-_PLACE: Final = re.compile(r"(?://(?P<authority>[^/?]*))?(?P<path>[^?]*)(?:\?(?P<query>.*))?", re.DOTALL)
-_AUTHORITY: Final = re.compile(
-    r"(?:(?P<user>[^@:]*)@)?(?:\[(?P<literal>[^\[\]@]*)\]|(?P<host>[^:@\[\]]*))(?::(?P<port>[^:@]*))?"
-)
+# As text: `re` compiles and keeps what is used, and a program that connects to one gateway needs few of them.
+_SCHEME_AND_REST: Final = r"(?s)([A-Za-z][A-Za-z0-9+.-]*):(.*)"
+_PLACE: Final = r"(?s)(?://(?P<authority>[^/?]*))?(?P<path>[^?]*)(?:\?(?P<query>.*))?"
+_AUTHORITY: Final = r"(?:(?P<user>[^@:]*)@)?(?:\[(?P<literal>[^\[\]@]*)\]|(?P<host>[^:@\[\]]*))(?::(?P<port>[^:@]*))?"
 # Strict on purpose: ssh hands user and host on to a shell where its config says ProxyCommand.
-_HOST: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")
-_USER: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}")
-_OPTION_NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,31}")
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_HOST: Final = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}"
+_USER: Final = r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}"
+_OPTION_NAME: Final = r"[a-z][a-z0-9_-]{0,31}"
+_CONTROL: Final = r"[\x00-\x1f\x7f]"
 
-_LOGIN_SECRET: Final = re.compile(r"(//[^:@/?]*):.*@", re.DOTALL)
-_LOGIN: Final = re.compile(r"//[^@/?]*@")
-_SECRET_OPTION: Final = re.compile(
-    r"([?&;][^=&;]*(?:pass|pwd|token|secret|key|auth|cred)[^=&;]*=)[^&;]*", re.IGNORECASE | re.DOTALL
-)
+_LOGIN_WORD: Final = r"(?s)(//[^:@/?]*):.*@"
+_LOGIN: Final = r"//[^@/?]*@"
+_HIDDEN_OPTION: Final = r"(?is)([?&;][^=&;]*(?:pass|pwd|token|secret|key|auth|cred)[^=&;]*=)[^&;]*"
 
 
 # ------------------------------------------------------------------------------------------------------------- options
@@ -189,9 +183,9 @@ def parse_url(url: str) -> ChannelUrl[Any]:
     if len(url) > MAX_URL:
         raise ConfigError(f"a channel URL has at most {MAX_URL} characters, not {len(url)}")
     shown = redacted(url)
-    if _CONTROL.search(url):
+    if re.search(_CONTROL, url):
         raise ConfigError(f"{shown!r}: a channel URL has no control characters and no line breaks")
-    parts = _SCHEME_AND_REST.fullmatch(url)
+    parts = re.fullmatch(_SCHEME_AND_REST, url)
     if parts is None:
         raise ConfigError(f"{shown!r} is no channel URL; write one like tcp://host:{DEFAULT_PORT}")
     name, rest = parts[1].lower(), parts[2]
@@ -226,16 +220,16 @@ def url_to_listen(url: str | ChannelUrl[Any]) -> ChannelUrl[Any]:
 def _unknown_scheme(shown: str, name: str, rest: str) -> str:
     if rest.isdecimal():
         return f"{shown!r} has no scheme; write tcp://{shown}"
-    near = difflib.get_close_matches(name, SCHEMES, 1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    near = _near(name, SCHEMES)
+    hint = f"did you mean {near!r}? " if near else ""
     return f"{shown!r}: unknown scheme; {hint}known: {', '.join(SCHEMES)}"
 
 
 def _parse_place(name: str, scheme: Scheme[O], rest: str, shown: str) -> ChannelUrl[O]:
-    place = _PLACE.fullmatch(rest)
+    place = re.fullmatch(_PLACE, rest)
     if place is None or (place["authority"] is None and not place["path"].startswith("/")):
         raise ConfigError(f"{shown!r}: after {name}: comes //")
-    authority, path = place["authority"] or "", unquote(place["path"])
+    authority, path = place["authority"] or "", _unquoted(place["path"])
     if ":" in authority.rpartition("@")[0]:
         raise ConfigError(f"{shown!r}: a channel URL holds no password; ssh:// works with keys")
     if "id" in scheme.takes:
@@ -246,7 +240,7 @@ def _parse_place(name: str, scheme: Scheme[O], rest: str, shown: str) -> Channel
             host=authority,
             path=_checked_path(path, shown),
         )
-    parts = _AUTHORITY.fullmatch(authority)
+    parts = re.fullmatch(_AUTHORITY, authority)
     if parts is None:
         raise ConfigError(f"{shown!r}: after // comes host:port, an IPv6 address in brackets: {name}://[::1]:1234")
     given = {"user": parts["user"], "host": parts["literal"] or parts["host"], "port": parts["port"], "path": path}
@@ -266,7 +260,7 @@ def _parse_place(name: str, scheme: Scheme[O], rest: str, shown: str) -> Channel
 
 
 def _checked_path(path: str, shown: str) -> str:
-    if _CONTROL.search(path) or "\ufffd" in path:
+    if re.search(_CONTROL, path) or "\ufffd" in path:
         raise ConfigError(f"{shown!r}: the path is text in UTF-8 without control characters")
     return path
 
@@ -274,7 +268,7 @@ def _checked_path(path: str, shown: str) -> str:
 def _checked_user(user: str | None, shown: str) -> str | None:
     if user is None:
         return None
-    if not _USER.fullmatch(user):
+    if not re.fullmatch(_USER, user):
         raise ConfigError(f"{shown!r}: a user name has letters, digits and _ . + - and begins with no . + -")
     return user
 
@@ -282,7 +276,7 @@ def _checked_user(user: str | None, shown: str) -> str | None:
 def _checked_host(host: str | None, shown: str) -> str | None:
     if not host:
         return None
-    if not _HOST.fullmatch(host):
+    if not re.fullmatch(_HOST, host):
         raise ConfigError(f"{shown!r}: a host name has letters, digits and _ . - and does not begin with . or -")
     return host
 
@@ -292,9 +286,11 @@ def _checked_literal(literal: str | None, shown: str) -> str | None:
         return None
     address, percent, zone = literal.partition("%")
     zone = zone.removeprefix("25")  # RFC 6874 writes the percent sign itself as %25
+    from ipaddress import IPv6Address
+
     try:
-        ipaddress.IPv6Address(address)
-        if percent and not _HOST.fullmatch(zone):
+        IPv6Address(address)
+        if percent and not re.fullmatch(_HOST, zone):
             raise ValueError(zone)
     except ValueError:
         raise ConfigError(f"{shown!r}: in brackets stands an IPv6 address, such as [::1] or [fe80::1%eth0]") from None
@@ -323,7 +319,7 @@ def _read_options(name: str, kind: type[O], query: str, shown: str) -> O:
         if key in values:
             raise ConfigError(f"{shown!r}: option {key} is given twice")
         try:
-            values[key] = known[key].metadata[READ](unquote(value, errors="strict"))
+            values[key] = known[key].metadata[READ](_unquoted(value, errors="strict"))
         except ValueError as error:
             problem = "text in UTF-8" if isinstance(error, UnicodeError) else str(error)
             raise ConfigError(f"{shown!r}: option {key} must be {problem}") from None
@@ -332,10 +328,24 @@ def _read_options(name: str, kind: type[O], query: str, shown: str) -> O:
 
 def _unknown_option(name: str, key: str, known: list[str], shown: str) -> str:
     # What looks like no option name may be a piece of a password with a ? in it: it is not repeated.
-    label = f"unknown option {key!r}" if _OPTION_NAME.fullmatch(key) else "unknown option"
-    near = difflib.get_close_matches(key, known, 1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    label = f"unknown option {key!r}" if re.fullmatch(_OPTION_NAME, key) else "unknown option"
+    near = _near(key, known)
+    hint = f"did you mean {near!r}? " if near else ""
     return f"{shown!r}: {label}; {hint}{name} URLs take: {', '.join(known)}"
+
+
+def _unquoted(text: str, errors: str = "replace") -> str:
+    if "%" not in text:
+        return text
+    from urllib.parse import unquote
+
+    return unquote(text, errors=errors)
+
+
+def _near(word: str, known: Iterable[str]) -> str:
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(word, known, 1)), "")
 
 
 def redacted(url: str) -> str:
@@ -347,10 +357,10 @@ def redacted(url: str) -> str:
     if scheme.lower() == "pipe":
         program, *arguments = rest.split(maxsplit=1) or [""]
         return f"pipe:{program}{' ...' if arguments else ''}"
-    shown = _LOGIN_SECRET.sub(r"\1:***@", url)
+    shown = re.sub(_LOGIN_WORD, r"\1:***@", url)
     if scheme.lower() != "ssh":
-        shown = _LOGIN.sub("//***@", shown)
-    return _SECRET_OPTION.sub(r"\1***", shown)
+        shown = re.sub(_LOGIN, "//***@", shown)
+    return re.sub(_HIDDEN_OPTION, r"\1***", shown)
 
 
 def tcp_url(host: str, port: int) -> str:
@@ -360,5 +370,7 @@ def tcp_url(host: str, port: int) -> str:
 
 def host_url(scheme: str, host: str, port: int) -> str:
     """`scheme://host:port`, with an IPv6 address in brackets."""
+    from urllib.parse import quote
+
     literal = f"[{quote(host, safe=':')}]" if ":" in host else host
     return f"{scheme}://{literal}:{port}"

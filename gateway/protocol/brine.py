@@ -87,7 +87,7 @@ def dump(value: object, limits: Limits = DEFAULT) -> bytes:
     """The encoding of `value`. Raises NotBrine or Unencodable."""
     if type(value) is not tuple or not value:  # the usual arguments and results
         if type(value) is int:
-            return _INTS[value] if -2049 < value < 4096 else _int(value, limits)
+            return INTS[value] if -2049 < value < 4096 else _int(value, limits)
         if type(value) is str and value.isascii() and len(value) < 256:
             return _STR_HEADS[len(value)] + value.encode()
         if type(value) is float:
@@ -146,7 +146,7 @@ def _dump_items(items: tuple[Any, ...], append: Callable[[bytes], None], levels:
     for item in items:
         kind = type(item)
         if kind is int:
-            append(_INTS[item] if -2049 < item < 4096 else _int(item, bounds))
+            append(INTS[item] if -2049 < item < 4096 else _int(item, bounds))
         elif kind is tuple:
             count = len(item)
             if count < 5 and levels > 1:
@@ -181,7 +181,7 @@ def _dump_large(value: tuple[Any, ...], append: Callable[[bytes], None], levels:
     if (kind is not int and kind is not float) or len({*map(type, value)}) > 1:
         _dump_items(value, append, levels, bounds)
     elif kind is int:
-        append(b"".join([_INTS[item] if -2049 < item < 4096 else _int(item, bounds) for item in value]))
+        append(b"".join([INTS[item] if -2049 < item < 4096 else _int(item, bounds) for item in value]))
     else:
         packed = struct.pack(f">{count}d", *value)
         run = bytearray(b"\x18") * (9 * count)
@@ -211,7 +211,7 @@ def _dump_rare(value: Any, kind: type, append: Callable[[bytes], None], levels: 
 
 
 def _int(item: int, bounds: _Bounds) -> bytes:
-    """The encoding of an int that is not in `_INTS`. Raises Unencodable."""
+    """The encoding of an int that is not in `INTS`. Raises Unencodable."""
     allowed = bounds.int_digits
     try:  # only what may be short enough: writing digits takes the square of their number
         count = len(text := b"%d" % item if item.bit_length() >> 2 <= allowed else b"")
@@ -223,7 +223,16 @@ def _int(item: int, bounds: _Bounds) -> bytes:
 
 
 # What a converter of 12 bits gives, and the numbers of a young connection. Negative ints index from the end.
-_INTS: Final = [bytes((n + 80,)) if -48 <= n < 160 else _int(n, DEFAULT) for n in (*range(4096), *range(-2048, 0))]
+# Written out, for this is a third of what importing this module takes.
+INTS: Final = [
+    *[bytes((n + 80,)) for n in range(160)],
+    *[b"\x16\x03%d" % n for n in range(160, 1000)],
+    *[b"\x16\x04%d" % n for n in range(1000, 4096)],
+    *[b"\x16\x05%d" % n for n in range(-2048, -999)],
+    *[b"\x16\x04%d" % n for n in range(-999, -99)],
+    *[b"\x16\x03%d" % n for n in range(-99, -48)],
+    *[bytes((n + 80,)) for n in range(-48, 0)],
+]
 
 _LENGTH, _FLOAT, _COMPLEX = (struct.Struct(code).unpack_from for code in (">I", ">d", ">dd"))
 

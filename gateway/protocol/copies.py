@@ -36,7 +36,7 @@ MANY: Final = 64
 _PACKED: Final = frozenset({"i1", "i2", "i4", "i8", "f8"})
 _NUL: Final = "\0"
 _PLAIN_KINDS: Final = frozenset("?biufcMmSU")
-_DTYPE: Final = re.compile(r"[<>|][biufcMmSU][0-9]{1,9}(\[[0-9]*[A-Za-z]+\])?")
+_DTYPE: Final = r"[<>|][biufcMmSU][0-9]{1,9}(\[[0-9]*[A-Za-z]+\])?"
 """What `numpy.dtype.str` writes for these kinds: nothing else of numpy's dtype language is taken from a peer."""
 _LONG: Final = {"f": 8, "c": 16}
 """Items of these kinds that are larger hold padding, which is whatever the memory held before: they go as this size."""
@@ -175,7 +175,7 @@ def _hashable(keys: tuple[Any, ...], limits: Limits) -> tuple[Any, ...]:
 
 
 def _array(dtype: Any, shape: Any, raw: Any, limits: Limits, imports: bool) -> Any:
-    if type(dtype) is not str or not _DTYPE.fullmatch(dtype) or type(raw) is not bytes or type(shape) is not tuple:
+    if type(dtype) is not str or not re.fullmatch(_DTYPE, dtype) or type(raw) is not bytes or type(shape) is not tuple:
         raise BadRequest(f"an array by value is (dtype, shape, bytes), not ({dtype!r:.30}, {shape!r:.30}, ...)")
     if len(shape) > _DIMENSIONS or not all(type(size) is int and size >= 0 for size in shape):
         raise BadRequest(f"an array by value has no shape {shape!r:.80}")

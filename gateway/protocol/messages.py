@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from gateway.errors import ProtocolError
 from gateway.limits import Limits
-from gateway.protocol.brine import dump, load
+from gateway.protocol.brine import INTS, load
 from gateway.protocol.constants import EXCEPTION, LABEL_LOCAL_REF, LABEL_TUPLE, REPLY, REQUEST
 from gateway.protocol.framing import Message
 
@@ -28,7 +28,6 @@ SEQ_MAX: Final = 2**63
 RPYC6: Final = {REQUEST: b"\x01\x11", REPLY: b"\x02\x11", EXCEPTION: b"\x03\x11"}
 RPYC5: Final = {REQUEST: b"\x12\x51", REPLY: b"\x12\x52", EXCEPTION: b"\x12\x53"}
 """A dialect: how a message begins, before its sequence number."""
-_INTS: Final = [dump(number) for number in range(4096)]
 _INT_HEADS: Final = [bytes((0x16, count)) for count in range(256)]
 REMEMBERED: Final = 256
 REMEMBERED_SIZE: Final = 256
@@ -38,7 +37,7 @@ _TYPES: Final = frozenset({REQUEST, REPLY, EXCEPTION})
 def encode_int(number: int) -> bytes:
     """The brine bytes of a number from 0 on."""
     if number < 4096:
-        return _INTS[number]
+        return INTS[number]
     digits = b"%d" % number
     return _INT_HEADS[len(digits)] + digits
 

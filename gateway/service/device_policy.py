@@ -7,11 +7,10 @@ go under the builtin names that stock RPyC clients know without asking, so they 
 from __future__ import annotations
 
 import inspect
-import secrets
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
-from hashlib import blake2b
 from types import GeneratorType
 from typing import Any, Final, NoReturn
 
@@ -27,7 +26,7 @@ from gateway.service.policy import Policy, bounded_items, raise_locally
 
 # Looking a member of an enum up in its class takes longer than the policy's other questions.
 _GET, _SET, _CALL, _PROPERTY = Operation.GET, Operation.SET, Operation.CALL, Kind.PROPERTY
-_SALT: Final = secrets.token_bytes(16)
+_SALT: Final = os.urandom(16)
 
 
 class Member:
@@ -197,6 +196,8 @@ class DevicePolicy(Policy):
 
     def hash_of(self, obj: Any) -> int:
         # Not the address, nor anything it could be computed from.
+        from hashlib import blake2b  # a client has no use for it, and it takes a tenth of the import
+
         return int.from_bytes(blake2b(id(obj).to_bytes(8, "big"), key=_SALT, digest_size=7).digest(), "big")
 
     def compare(self, obj: Any, other: Any, operator: str) -> Any:

@@ -14,7 +14,6 @@ A class may take the decision over by `_rpyc_getattr`, `_rpyc_setattr`, `_rpyc_d
 from __future__ import annotations
 
 import itertools
-import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -112,7 +111,9 @@ class SeedPolicy(Policy):
     def pickled(self, obj: Any, protocol: int) -> bytes:
         if not self._config["allow_pickle"]:
             raise ValueError("pickling is disabled: the config of this side has allow_pickle off")
-        return pickle.dumps(obj, protocol)
+        from pickle import dumps  # not for the many programs that never do this
+
+        return dumps(obj, protocol)
 
     def take(self, obj: Any, count: int) -> tuple[Any, ...]:
         return bounded_items(itertools.islice(obj, count), count, self._limits)

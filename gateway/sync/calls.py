@@ -40,8 +40,8 @@ _log: Final = logging.getLogger(__name__)
 _references: Final = count(1)
 _INSTANCECHECK: Final = Handler.INSTANCECHECK
 _PING: Final = Handler.PING
-_ADDRESS: Final = re.compile(r"\b0x[0-9a-fA-F]{4,}\b")
-_PATH: Final = re.compile(r"(?<![\w.])(?:/[\w.+-]+){2,}")
+_ADDRESS: Final = r"\b0x[0-9a-fA-F]{4,}\b"
+_PATH: Final = r"(?<![\w.])(?:/[\w.+-]+){2,}"
 
 
 class Task:
@@ -422,7 +422,7 @@ def _without_details(error: BaseException) -> BaseException:
         _log.error("[%s] unexpected error in a device", reference, exc_info=error)
     builtin = next(base for base in type(error).__mro__ if base.__module__ == "builtins")
     try:
-        text = _PATH.sub("...", _ADDRESS.sub("...", f"{error}"))
+        text = re.sub(_PATH, "...", re.sub(_ADDRESS, "...", f"{error}"))
     except Exception:  # its own code, or an int with too many digits
         text = ""
     stand_in: BaseException

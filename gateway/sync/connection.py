@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import os
 from collections.abc import Callable, Sequence
-from random import randrange
 from threading import Event, Lock, Thread, get_ident, get_native_id
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -90,7 +90,7 @@ class Connection:
         self._proxies = Proxies(self, limits)
         self.learn = self._proxies.learn
         # A line without an end of file may still bring answers that were meant for an earlier connection over it.
-        first_seq = 0 if channel.ends_with_eof else randrange(2**30)
+        first_seq = 0 if channel.ends_with_eof else int.from_bytes(os.urandom(4)) >> 2
         self._peer = Peer(
             self,
             self._proxies.make,

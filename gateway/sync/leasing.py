@@ -7,7 +7,6 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from threading import Event, Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -193,7 +192,7 @@ class Lease:
 
 def identity(program: str = "") -> dict[str, Any]:
     """Who this program (or `program`) is, for others to see who has a device: `{program, host, pid}`."""
-    own = Path(sys.argv[0] or "python").name if sys.argv else "python"
+    own = os.path.basename(sys.argv[0] or "python") if sys.argv else "python"
     return {"program": program or own or "python", "host": socket.gethostname(), "pid": os.getpid()}
 
 

@@ -6,7 +6,6 @@ the class; exposed methods are there too, so that `proxy.method(x)` is one CALLA
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable
 from functools import lru_cache
 from types import MethodType
@@ -110,7 +109,9 @@ class BaseNetref(Netref, metaclass=NetrefMeta):
     def __reduce_ex__(self, protocol: Any) -> Any:
         if not self.____conn__.allows_pickle:
             raise TypeError("a netref can't be pickled or copied: its owner is elsewhere (allow_pickle is off here)")
-        return pickle.loads, (self.____conn__.sync_request(Handler.PICKLE, self, int(protocol)),)
+        from pickle import loads  # not for the many programs that never do this
+
+        return loads, (self.____conn__.sync_request(Handler.PICKLE, self, int(protocol)),)
 
 
 def boxes_of(proxy: BaseNetref) -> dict[Any, Any]:
@@ -192,7 +193,9 @@ def _make_method(name: str, doc: str | None) -> Callable[..., Any]:
     elif name == "__array__":
 
         def method(self: BaseNetref, /, *args: Any, **kwargs: Any) -> Any:
-            return pickle.loads(self.__reduce_ex__(4)[1][0]).__array__(*args, **kwargs)  # noqa: S301 - allow_pickle is on
+            from pickle import loads
+
+            return loads(self.__reduce_ex__(4)[1][0]).__array__(*args, **kwargs)  # noqa: S301 - allow_pickle is on
 
     elif name in _SLICERS:
 
@@ -221,19 +224,20 @@ def remote_method(value: object) -> tuple[BaseNetref, str] | None:
     return None
 
 
-def _builtin_classes() -> dict[tuple[str, bool], type[BaseNetref]]:
-    classes = {}
-    for name, cls in BUILTIN_CLASSES.items():
-        classes[name, True] = make_class(name, methods_of(cls), local=cls)
-        instance = tuple((method, doc) for method, doc in methods_of(cls) if _on_instances(cls, method))
-        classes[name, False] = make_class(name, instance, local=cls)
-    return classes
+@lru_cache(maxsize=2 * len(BUILTIN_CLASSES))
+def _builtin_netref(name: str, is_class: bool) -> type[BaseNetref]:
+    cls = BUILTIN_CLASSES[name]
+    methods = methods_of(cls)
+    if not is_class:
+        methods = tuple((method, doc) for method, doc in methods if _on_instances(cls, method))
+    return make_class(name, methods, local=cls)
+
+
+def builtin_netref(name: str, *, is_class: bool) -> type[BaseNetref] | None:
+    """The netref class of a builtin class or its instances, which need no INSPECT; None for all other names."""
+    return _builtin_netref(name, is_class) if name in BUILTIN_CLASSES else None
 
 
 def _on_instances(cls: type, method: str) -> bool:
     """Not what only the metaclass has: a list isn't callable because the class list is."""
     return any(method in vars(base) for base in cls.__mro__)
-
-
-BUILTIN_NETREFS = _builtin_classes()
-"""`(name, is a class)` -> netref class, for the names that need no INSPECT."""

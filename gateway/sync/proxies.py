@@ -10,7 +10,7 @@ from gateway.errors import ProtocolError
 from gateway.limits import Limits
 from gateway.protocol.constants import Handler
 from gateway.protocol.netref import FIXED_ATTRIBUTE, IdPack, Methods
-from gateway.sync.netref import BUILTIN_NETREFS, BaseNetref, UnknownNetref, boxes_of, make_class, remote_method
+from gateway.sync.netref import BaseNetref, UnknownNetref, boxes_of, builtin_netref, make_class, remote_method
 
 if TYPE_CHECKING:
     from gateway.sync.connection import Connection
@@ -31,7 +31,7 @@ class Proxies:
         """A proxy of the peer's object, of a class without methods where the real one isn't known yet."""
         name, class_id, instance_id = id_pack
         is_class = instance_id == 0
-        cls = BUILTIN_NETREFS.get((name, is_class)) or self._classes.get((name, class_id, is_class), UnknownNetref)
+        cls = builtin_netref(name, is_class=is_class) or self._classes.get((name, class_id, is_class), UnknownNetref)
         return cls(self._conn, id_pack)
 
     def learn(self, proxies: Sequence[Any]) -> None:

@@ -14,7 +14,7 @@ import pytest
 import gateway
 from gateway.errors import ProtocolError
 from gateway.protocol.netref import BUILTIN_CLASSES, LOCAL_NAMES
-from gateway.sync.netref import BUILTIN_NETREFS, BaseNetref, make_class, remote_method
+from gateway.sync.netref import BaseNetref, builtin_netref, make_class, remote_method
 
 Pair = Callable[..., tuple[Any, Any]]
 
@@ -100,15 +100,18 @@ def test_builtin_names_need_no_question(conn: Any) -> None:
     numbers = root.make("list")
     assert conn.received == received + 1
     assert isinstance(numbers, list)
-    assert type(numbers) is BUILTIN_NETREFS["builtins.list", False]  # type: ignore[comparison-overlap]
+    assert type(numbers) is builtin_netref("builtins.list", is_class=False)  # type: ignore[comparison-overlap]
     assert numbers.__class__ is list
 
 
 def test_every_builtin_name_has_a_class_for_itself_and_for_its_instances() -> None:
-    assert set(BUILTIN_NETREFS) == {(name, is_class) for name in BUILTIN_CLASSES for is_class in (True, False)}
-    assert "__call__" in vars(BUILTIN_NETREFS["builtins.list", True])
-    assert "__call__" not in vars(BUILTIN_NETREFS["builtins.list", False])
-    assert "__call__" in vars(BUILTIN_NETREFS["builtins.function", False])
+    for name in BUILTIN_CLASSES:
+        for is_class in (True, False):
+            assert builtin_netref(name, is_class=is_class) is not None
+    assert builtin_netref("builtins.no_such", is_class=True) is None
+    assert "__call__" in vars(builtin_netref("builtins.list", is_class=True))
+    assert "__call__" not in vars(builtin_netref("builtins.list", is_class=False))
+    assert "__call__" in vars(builtin_netref("builtins.function", is_class=False))
 
 
 def test_old_slices_are_asked_for_as_stock_does(conn: Any) -> None:
