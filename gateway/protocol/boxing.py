@@ -18,7 +18,6 @@ of the wire.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from itertools import count
@@ -169,7 +168,7 @@ class Borrowed:
         self._limits = limits
         self._released = released
         self._refs: dict[IdPack, ProxyRef] = {}
-        self._dead: deque[ProxyRef] = deque()
+        self._dead: list[ProxyRef] = []
 
     def __len__(self) -> int:
         return sum(found() is not None for found in list(self._refs.values()))
@@ -203,7 +202,7 @@ class Borrowed:
 
     def _bury(self) -> None:
         while self._dead:
-            dead = self._dead.popleft()
+            dead = self._dead.pop()
             if self._refs.get(dead.id_pack) is dead:
                 del self._refs[dead.id_pack]
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 from gateway.errors import ProtocolError
 from gateway.limits import Limits
 from gateway.protocol.brine import INTS, load
-from gateway.protocol.constants import EXCEPTION, LABEL_LOCAL_REF, LABEL_TUPLE, REPLY, REQUEST
+from gateway.protocol.constants import EXCEPTION, LABEL_LOCAL_REF, LABEL_TUPLE, REPLY, REQUEST, Handler
 from gateway.protocol.framing import Message
 
 THREADS: Final = Struct("!QQ")
@@ -31,6 +31,8 @@ RPYC5: Final = {REQUEST: b"\x12\x51", REPLY: b"\x12\x52", EXCEPTION: b"\x12\x53"
 _INT_HEADS: Final = [bytes((0x16, count)) for count in range(256)]
 REMEMBERED: Final = 256
 REMEMBERED_SIZE: Final = 256
+_ONCE: Final = frozenset(b"\x11" + INTS[handler] for handler in (Handler.GETROOT, Handler.CLOSE, Handler.HELLO))
+"""How the args of requests begin that come once in a connection."""
 _TYPES: Final = frozenset({REQUEST, REPLY, EXCEPTION})
 
 
@@ -84,6 +86,8 @@ class MessageDecoder:
                     self.again = body
                 else:
                     args = self._decode_args(body)
+                    if body[:2] in _ONCE:
+                        return first, seq, args, None
                     if len(self._remembered) >= REMEMBERED:
                         self._remembered.clear()
                     self._remembered[body] = args

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import cache
 from itertools import count
 from typing import Any, Final, NamedTuple
 
@@ -41,8 +42,9 @@ HEARTBEATS: Final = "heartbeats"
 QUIET: Final = "quiet-releases"
 """Feature: answers no DEL, of which nobody awaits the answer, and expects none."""
 FEATURES: Final = frozenset({COPIES, PACKS, SHORT, FIXED, QUIET})
+_KNOWN: Final = FEATURES | {DEVICE_PROFILE, HEARTBEATS}
 _FEATURES: Final = 64
-"""Features of a peer that are looked at, and the characters of their names."""
+"""Features of a peer that are looked at."""
 
 _HANDLERS: Final = {int(handler): (handler, SCHEMAS[handler]) for handler in Handler}
 _DEL: Final = int(Handler.DEL)
@@ -107,6 +109,12 @@ Event = Request | Refused | Answer
 _NOTHING: list[Netref] = []
 
 
+@cache
+def _shared(features: frozenset[str]) -> frozenset[str]:
+    """One object for all peers that know the same: an idle connection should take little memory."""
+    return features
+
+
 class Peer:
     """The machine that joins codec, boxes, schemas and vinegar.
 
@@ -134,7 +142,7 @@ class Peer:
         self._decoder = MessageDecoder(limits)
         self.boxing = Boxing(connection, proxy_for, released, limits, lock, stand_in)
         self.features: frozenset[str] | None = None
-        """What the peer announced in HELLO; None while it hasn't."""
+        """What the peer announced in HELLO, as far as it is known here; None while it hasn't."""
         self.quiet = False
         """Whether both ends leave DEL unanswered."""
         self.charge: Callable[[list[Any], int], int] | None = None
@@ -283,9 +291,8 @@ class Peer:
 
         Containers go by value where both ends understand it and one of them serves under the device policy.
         """
-        self.features = frozenset(
-            feature for feature in features[:_FEATURES] if type(feature) is str and len(feature) < _FEATURES
-        )
+        announced = {feature for feature in features[:_FEATURES] if type(feature) is str}
+        self.features = _shared(frozenset(announced & _KNOWN))
         both = self.features & ours
         self.boxing.copies = version >= VERSION and COPIES in both and DEVICE_PROFILE in self.features | ours
         self.boxing.packs = self.boxing.copies and PACKS in both

@@ -6,7 +6,6 @@ has one too: its requests run in the order of the wire.
 
 from __future__ import annotations
 
-from collections import deque
 from threading import Lock
 from typing import Any, Generic, TypeVar
 
@@ -29,8 +28,9 @@ class Lane(Generic[Task]):
         self.reserved: object = None
         """The client (a `Calls`) whose tasks alone get their turn: it is in a transaction."""
         self._pending = pending
-        self._queue: deque[Task] = deque()
-        self._first: deque[Task] = deque()
+        # Lists, for they are short, and an empty deque takes 600 bytes for each idle connection.
+        self._queue: list[Task] = []
+        self._first: list[Task] = []
         """What the gateway itself does with the device, such as making it safe: before all others."""
         self._lock = Lock()
 
@@ -62,7 +62,7 @@ class Lane(Generic[Task]):
         with self._lock:
             if self.owner is not task:
                 return False, None
-            self.owner = self._first.popleft() if self._first else self._next()
+            self.owner = self._first.pop(0) if self._first else self._next()
             return True, self.owner
 
     def withdraw(self, task: Task) -> bool:
@@ -99,7 +99,7 @@ class Lane(Generic[Task]):
     def _next(self) -> Task | None:
         """Take the next of those that wait and may. The lock is held."""
         if self.reserved is None:
-            return self._queue.popleft() if self._queue else None
+            return self._queue.pop(0) if self._queue else None
         found = next((task for task in self._queue if self._may(task)), None)
         if found is not None:
             self._queue.remove(found)
