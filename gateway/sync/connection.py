@@ -479,14 +479,27 @@ class Connection:
         except LinkDown:
             return None
 
-    def serve_burst(self, linger_s: float) -> None:
-        """Serve what has come and what comes within `linger_s` of it, unless another thread reads. For the reactor."""
-        while self._lost is None and self._reading.take():
+    def serve_burst(self, linger_s: float, alone: Callable[[], bool] = lambda: True) -> None:
+        """Serve what has come and what comes within `linger_s` of it, unless another thread reads. For the reactor.
+
+        Ends also when the connection is not `alone` any more.
+        """
+        while self._lost is None and alone() and self._reading.take():
             received, task = self._reading.serve_one(linger_s)
             if not received:
                 return
             if task is not None:
                 task()
+
+    def serve_ready(self) -> bool:
+        """Serve what has come, and never wait; False where another thread reads, or should. For the crowd."""
+        while self._lost is None and not self.calls.holds_reading() and self._reading.take():
+            _, task = self._reading.serve_one(0.0)
+            if task is not None:
+                task()
+            if not self._channel.buffered:
+                return True
+        return False
 
     @property
     def wants_reading(self) -> str:

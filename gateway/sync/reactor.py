@@ -2,9 +2,9 @@
 
 A connection is either *watched* (its descriptor is in the selector) or *active*: something came, a worker serves it,
 and goes on serving it as long as more comes within a short while. So an idle connection costs no thread, and a busy one
-no thread hop per call. Every few milliseconds the active ones are looked at: one that nobody reads any more is watched
-again. That is also how a call that takes long loses the reading to the next worker, and calls for other devices get
-through.
+no thread hop per call. Where many of a server's are active at once, one thread serves them all (see `crowd`). Every few
+milliseconds the active ones are looked at: one that nobody reads any more is watched again. that is how a call that
+takes long loses the reading to the next worker, and calls for other devices get through.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Final
 
 from gateway.errors import LinkDown
 from gateway.sync.connection import Connection
+from gateway.sync.crowd import FEW, Crowd
 from gateway.sync.workers import WORKERS
 
 _log: Final = logging.getLogger(__name__)
@@ -51,6 +52,9 @@ class Reactor:
         self._ticking = False
         """The thread looks at the changes within TICK_MAX_S anyway."""
         self._linger: dict[Connection, float] = {}
+        self._busy: set[Connection] = set()
+        """Connections with a time to linger that a worker or the crowd serves now."""
+        self._crowd = Crowd(self._rest)
         self._seen: dict[Connection, int] = {}
         self._timers: list[tuple[float, Callable[[], None]]] = []
 
@@ -234,13 +238,31 @@ class Reactor:
     def _burst(self, conn: Connection) -> None:
         self._dispatched.discard(conn)
         linger_s = self._linger.get(conn, 0.0)
-        conn.serve_burst(linger_s)
+        if linger_s:
+            self._busy.add(conn)
+        conn.serve_burst(linger_s, self._are_few)
+        if not linger_s or self._are_few() or conn.closed:
+            self._rest(conn)
+        elif conn.serve_ready():
+            self._dispatched.add(conn)
+            self._crowd.join(conn)
+        else:
+            self._rest(conn)
+
+    def _are_few(self) -> bool:
+        return len(self._busy) <= FEW
+
+    def _rest(self, conn: Connection) -> None:
+        """Nobody serves it for now."""
+        self._busy.discard(conn)
+        self._dispatched.discard(conn)
         if not conn.closed:  # watched at once: the next request may come before the next tick
             self._change(lambda: self._watch(conn))
 
     def _drop(self, conn: Connection) -> None:
         self._active.discard(conn)
         self._dispatched.discard(conn)
+        self._busy.discard(conn)
         self._linger.pop(conn, None)
         self._seen.pop(conn, None)
         self._unwatch(conn)
