@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Protocol
 
 from gateway.protocol.framing import Message
@@ -25,11 +26,13 @@ class Channel(ABC):
     rest has defaults that our own channels replace by faster ones.
     """
 
+    keeps_nothing = False
+    """Whether what `send` was given is its caller's again when it returns."""
     account: Account | None = None
     """What large messages over this channel are charged to, if anybody counts."""
 
     @abstractmethod
-    def send(self, data: bytes) -> None:
+    def send(self, data: Message) -> None:
         """Send one message; returns when it is handed to the operating system.
 
         Raises LinkDown if the other end is gone, LimitExceeded if the message is over the frame limit.
@@ -62,7 +65,7 @@ class Channel(ABC):
         """The next message, or None if it was not complete within `timeout` seconds (0: only what is here already)."""
         return self.recv() if self.poll(timeout) else None
 
-    def send_many(self, messages: list[bytes]) -> None:
+    def send_many(self, messages: Sequence[Message]) -> None:
         """Send several messages in one go where the carrier can."""
         for message in messages:
             self.send(message)

@@ -12,6 +12,7 @@ from typing import Final
 
 from gateway.channels.stream import Stream
 from gateway.errors import LinkDown
+from gateway.protocol.framing import Message
 
 LEAVE_S: Final = 1.0
 """How long `close` waits for threads that it woke to be out of their system calls; they need microseconds."""
@@ -62,7 +63,7 @@ class FdStream(Stream):
         finally:
             self._leave()
 
-    def write(self, data: bytes, progress_s: float) -> None:
+    def write(self, data: Message, progress_s: float) -> None:
         rest = memoryview(data)
         self._enter()
         try:

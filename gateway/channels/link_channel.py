@@ -7,7 +7,7 @@ import select
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from gateway.channels.base import Channel
@@ -15,6 +15,7 @@ from gateway.channels.stream import LARGE_MESSAGE
 from gateway.errors import GatewayError, LimitExceeded, LinkDown
 from gateway.limits import Limits
 from gateway.link import Counters
+from gateway.protocol.framing import Message
 
 
 class Carrier(ABC):
@@ -152,17 +153,17 @@ class LinkChannel(Channel):
 
     # -- sending ----------------------------------------------------------------------------------------------------
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: Message) -> None:
         self.send_many([data])
 
-    def send_many(self, messages: list[bytes]) -> None:
+    def send_many(self, messages: Sequence[Message]) -> None:
         most = self._carrier.limits.frame
         for message in messages:
             if len(message) > most:
                 raise LimitExceeded("frame", actual=len(message), allowed=most)
         self.raise_if_over()
         self.wrote = False
-        self._carrier.send(self, messages)
+        self._carrier.send(self, [bytes(message) for message in messages])
 
     def raise_if_over(self) -> None:
         """Raise why nothing can be sent, if so."""

@@ -11,6 +11,7 @@ from typing import Final
 
 from gateway.channels.stream import Stream
 from gateway.errors import LinkDown
+from gateway.protocol.framing import Message
 
 TICK_S: Final = 0.02
 """SO_RCVTIMEO of a socket: a blocking read looks at its deadline this often. A shorter wait polls first.
@@ -105,7 +106,7 @@ class SocketStream(Stream):
     def assume_prompt_peer(self) -> None:
         self._quick_ack = False
 
-    def write(self, data: bytes, progress_s: float) -> None:
+    def write(self, data: Message, progress_s: float) -> None:
         # An interrupt (Ctrl-C) may come when the system call is done: `extend` notes its result before Python looks.
         sent: list[int] = []
         self._sent = sent

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from time import monotonic
 from typing import Final
 
@@ -54,10 +55,10 @@ class Stream(ABC):
     """Whether it can, without reading first and copying then."""
 
     @abstractmethod
-    def write(self, data: bytes, progress_s: float) -> None:
+    def write(self, data: Message, progress_s: float) -> None:
         """Write all of `data`. Raises LinkDown if the peer is gone or took nothing for `progress_s` seconds."""
 
-    def write_parts(self, parts: tuple[bytes, ...], progress_s: float) -> None:
+    def write_parts(self, parts: tuple[Message, ...], progress_s: float) -> None:
         """Write the parts of one large message, without putting them together where that can be saved."""
         for part in parts:
             self.write(part, progress_s)
@@ -121,6 +122,8 @@ class StreamChannel(Channel):
     `compress` deflates what gets smaller by it: worth it on slow lines only (SPEED: zlib is slower than a LAN).
     """
 
+    keeps_nothing = True
+
     def __init__(self, stream: Stream, limits: Limits | None = None, *, compress: bool = False) -> None:
         self._stream = stream
         self._limits = limits or DEFAULT_LIMITS
@@ -146,7 +149,7 @@ class StreamChannel(Channel):
         self._heard = True
         return True
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: Message) -> None:
         size, progress_s = len(data), self._limits.progress_s
         if size < self._plain:
             self._write(_header(size, 0) + data + TERMINATOR, progress_s)
@@ -158,7 +161,7 @@ class StreamChannel(Channel):
             self._stream.write_parts((header(data, self._limits), data, TERMINATOR), progress_s)
             self._in_parts = False
 
-    def send_many(self, messages: list[bytes]) -> None:
+    def send_many(self, messages: Sequence[Message]) -> None:
         frames = [frame(message, self._limits, compress=self._compress) for message in messages]
         self._stream.write(b"".join(frames), self._limits.progress_s)
 

@@ -19,6 +19,7 @@ from typing import Final
 from gateway.channels.sockets import SocketStream
 from gateway.channels.stream import Stream
 from gateway.errors import LinkDown
+from gateway.protocol.framing import Message
 
 RECORD: Final = 16 * 1024
 """Data of one TLS record, at most."""
@@ -208,7 +209,7 @@ class TlsStream(Stream):
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
-    def write(self, data: bytes, progress_s: float) -> None:
+    def write(self, data: Message, progress_s: float) -> None:
         with self._writing:
             size = len(data)
             if size <= MAX_WRITE:
@@ -222,7 +223,7 @@ class TlsStream(Stream):
                 rest = rest[MAX_WRITE:]
                 self._pieces_left -= bool(rest)
 
-    def _write_piece(self, piece: bytes | memoryview, progress_s: float) -> None:
+    def _write_piece(self, piece: Message | memoryview, progress_s: float) -> None:
         with self._state:
             try:
                 self._tls.write(piece)

@@ -10,6 +10,7 @@ from gateway.channels import usb_session as session
 from gateway.channels.inbox import Inbox
 from gateway.channels.stream import Stream
 from gateway.errors import LinkDown
+from gateway.protocol.framing import Message
 
 Piece: TypeAlias = Sequence[bytes | memoryview]
 MARKER_S: Final = 1.0
@@ -34,7 +35,7 @@ class Wire(Protocol):
         """What comes can be taken again, or a stream is over: who waits looks again."""
 
 
-def pieces_of(parts: Sequence[bytes]) -> list[Piece]:
+def pieces_of(parts: Sequence[Message]) -> list[Piece]:
     """Cut what is in `parts` into pieces that a controller takes in one go, without a copy."""
     pieces: list[Piece] = []
     piece: list[bytes | memoryview] = []
@@ -137,10 +138,10 @@ class FunctionStream(Stream):
     def wait_readable(self, timeout: float | None) -> bool:
         return self.inbox.wait(timeout)
 
-    def write(self, data: bytes, progress_s: float) -> None:
+    def write(self, data: Message, progress_s: float) -> None:
         self.write_parts((data,), progress_s)
 
-    def write_parts(self, parts: tuple[bytes, ...], progress_s: float) -> None:
+    def write_parts(self, parts: tuple[Message, ...], progress_s: float) -> None:
         pieces = pieces_of(parts)  # all of them are one transfer
         with self._writing:
             for number, piece in enumerate(pieces, 1):

@@ -18,7 +18,7 @@ from gateway.channels.inbox import Inbox
 from gateway.channels.stream import Stream
 from gateway.channels.usb_devices import ADVICE, Function
 from gateway.errors import ConfigError, GatewayError, LinkDown, Unreachable
-from gateway.protocol.framing import HEARTBEAT
+from gateway.protocol.framing import HEARTBEAT, Message
 from gateway.usb.finding import usb_error, usb_lost
 
 CLOSE_MS: Final = 50
@@ -120,7 +120,7 @@ class UsbStream(Stream):
 
     # -- what goes --------------------------------------------------------------------------------------------------
 
-    def write(self, data: bytes | array.array[int], progress_s: float) -> None:
+    def write(self, data: Message | array.array[int], progress_s: float) -> None:
         with self._writing:
             self._inbox.raise_if_over()
             try:
@@ -135,13 +135,13 @@ class UsbStream(Stream):
                     raise LinkDown(f"{self._function.name}: the peer took no data for {progress_s:g} s") from None
                 raise usb_lost(self._function.name, error) from None
 
-    def write_parts(self, parts: tuple[bytes, ...], progress_s: float) -> None:
+    def write_parts(self, parts: tuple[Message, ...], progress_s: float) -> None:
         whole = array.array("B")  # which pyusb takes without another copy
         for part in parts:
             whole.frombytes(part)
         self.write(whole, progress_s)
 
-    def _write(self, data: bytes | array.array[int], progress_s: float) -> None:
+    def _write(self, data: Message | array.array[int], progress_s: float) -> None:
         write, going, timeout = self._function.device.write, self._function.going, max(1, int(progress_s * 1000))
         sent = 0
         while sent < len(data):

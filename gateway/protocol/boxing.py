@@ -30,6 +30,7 @@ from gateway.limits import Limits
 from gateway.protocol import copies
 from gateway.protocol.brine import SMALL, TYPES, NotBrine, dump, dump_into
 from gateway.protocol.constants import LABEL_COPY, LABEL_LOCAL_REF, LABEL_REMOTE_REF, LABEL_TUPLE, LABEL_VALUE
+from gateway.protocol.framing import Message, joined
 from gateway.protocol.messages import encode_int
 from gateway.protocol.netref import IdPack, Netref, Reference
 
@@ -238,7 +239,7 @@ class Boxing:
         self.imports = True
         """Whether an array of the peer may make this side import numpy."""
 
-    def box(self, value: Any, owner: object = None, *, head: bytes = b"", tail: bytes = b"") -> bytes:
+    def box(self, value: Any, owner: object = None, *, head: bytes = b"", tail: Message = b"") -> Message:
         """The brine bytes of the box around `value`, between `head` and `tail`; what is lent for it belongs to `owner`.
 
         They must fit into a frame. Raises brine.Unencodable for a value that can't
@@ -254,22 +255,20 @@ class Boxing:
                 value = ("tuple", *packed)
             try:
                 dump_into(value, pieces, self._limits)
-                pieces.append(tail)
-                return self._fitting(b"".join(pieces))  # once: it may be megabytes
+                return self._fitting(joined([*pieces, tail]))  # once: it may be megabytes
             except NotBrine:
                 pass
         lent: list[IdPack] = []
         pieces = [head]
         try:
             self._box_object(value, owner, 0, lent, pieces)
-            pieces.append(tail)
-            return self._fitting(b"".join(pieces))
+            return self._fitting(joined([*pieces, tail]))
         except BaseException:
             for id_pack in lent:
                 self.loans.release(id_pack, 1)
             raise
 
-    def _fitting(self, data: bytes) -> bytes:
+    def _fitting(self, data: Message) -> Message:
         if len(data) > self._limits.frame:
             raise LimitExceeded("frame", actual=len(data), allowed=self._limits.frame)
         return data

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from struct import Struct
 from typing import Final, TypeAlias
 
@@ -30,6 +30,7 @@ UNMETERED: Final = 64 * KIB
 """So much a decoder may hold without telling its meter."""
 WORTH_ITS_MEMORY: Final = 8
 """A frame gets its memory when one part in so many is here: a header alone costs nothing."""
+LARGE: Final = 256 * KIB
 SPARE: Final = 16 * MIB
 """The memory of one message up to this size is kept for the next one."""
 _spare: Final[list[bytearray]] = []
@@ -40,7 +41,7 @@ _pack_header = HEADER.pack
 _unpack_header = HEADER.unpack_from
 
 
-def frame(data: bytes, limits: Limits, *, compress: bool = False) -> bytes:
+def frame(data: Message, limits: Limits, *, compress: bool = False) -> bytes:
     """One whole frame around `data`. With `compress`, deflated where that makes it smaller.
 
     Raises LimitExceeded if the peer could not accept it either.
@@ -54,7 +55,7 @@ def frame(data: bytes, limits: Limits, *, compress: bool = False) -> bytes:
     return b"".join((header(data, limits), data, TERMINATOR))
 
 
-def header(data: bytes, limits: Limits, *, flag: int = 0) -> bytes:
+def header(data: Message, limits: Limits, *, flag: int = 0) -> bytes:
     """What goes before `data`; TERMINATOR goes after it. Raises LimitExceeded."""
     size = len(data)
     if size > limits.frame:
@@ -317,6 +318,20 @@ def recycle(message: Message) -> None:
         _spare[:] = (message,)
 
 
+def joined(pieces: Sequence[Message]) -> Message:
+    """The pieces in one; a large message is made in memory that `recycle` got, and is to go there again."""
+    size = sum(map(len, pieces))
+    if size <= LARGE:
+        return b"".join(pieces)
+    memory = _memory(size)
+    place = 0
+    with memoryview(memory) as whole:
+        for piece in pieces:
+            whole[place : place + len(piece)] = piece
+            place += len(piece)
+    return memory
+
+
 def _memory(size: int) -> bytearray:
     try:
         memory = _spare.pop()
@@ -324,9 +339,12 @@ def _memory(size: int) -> bytearray:
         return bytearray(size)
     if not size - 1 <= len(memory) <= 2 * size:
         return bytearray(size)
-    del memory[size:]
-    if len(memory) < size:
-        memory.append(0)
+    try:
+        del memory[size:]
+        if len(memory) < size:
+            memory.append(0)
+    except BufferError:  # somebody still looks at it, such as the frames of an error
+        return bytearray(size)
     return memory
 
 

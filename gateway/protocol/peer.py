@@ -151,7 +151,9 @@ class Peer:
 
     # -- outgoing ---------------------------------------------------------------------------------------------------
 
-    def request(self, handler: int, args: tuple[Any, ...], threads: tuple[int, int] | None = None) -> tuple[int, bytes]:
+    def request(
+        self, handler: int, args: tuple[Any, ...], threads: tuple[int, int] | None = None
+    ) -> tuple[int, Message]:
         """`(seq, message)` of a request. Raises Unencodable or LimitExceeded for arguments that can't be sent."""
         seq = next(self._sequence)
         head = self._head(REQUEST, seq, threads) + b"\x11" + encode_int(handler)
@@ -162,14 +164,14 @@ class Peer:
         head = b"\x11" + encode_int(handler) + b"\x11\x52" + bytes((0x10 + len(values) + more,))
         return b"".join((head, self.boxing.box(target), *[_BOX_VALUE + dump(value, self._limits) for value in values]))
 
-    def prefixed(self, prefix: bytes, threads: tuple[int, int] | None = None) -> tuple[int, bytes]:
+    def prefixed(self, prefix: bytes, threads: tuple[int, int] | None = None) -> tuple[int, Message]:
         """`(seq, message)` of a request that is nothing but its prefix."""
         seq = next(self._sequence)
         return seq, self._head(REQUEST, seq, threads) + prefix
 
     def call(
         self, prefix: bytes, args: tuple[Any, ...], kwargs: dict[str, Any], threads: tuple[int, int] | None = None
-    ) -> tuple[int, bytes]:
+    ) -> tuple[int, Message]:
         """`(seq, message)` of a call; the arguments, which may be megabytes, are copied once. Raises as `request`."""
         seq = next(self._sequence)
         box = self.boxing.box
@@ -180,7 +182,7 @@ class Peer:
         """How the answer to request `seq` begins where it is a value; that follows."""
         return self._heads[REPLY] + encode_int(seq) + _BOX_VALUE
 
-    def reply(self, seq: int, value: Any, owner: object = None, threads: tuple[int, int] | None = None) -> bytes:
+    def reply(self, seq: int, value: Any, owner: object = None, threads: tuple[int, int] | None = None) -> Message:
         """The answer to request `seq`; a value that can't be encoded or is too large becomes that call's error."""
         try:
             if type(value) in SMALL_TYPES and threads is None:  # nearly always; said in one line
@@ -206,7 +208,7 @@ class Peer:
             payload = dump(vinegar.dump(stand_in, None, version, self._limits), self._limits)
         return self._head(EXCEPTION, seq, threads) + payload
 
-    def release(self, proxy_id: IdPack, times: int) -> tuple[int, bytes]:
+    def release(self, proxy_id: IdPack, times: int) -> tuple[int, Message]:
         """`(seq, message)` of the request that gives `times` sends of one object back."""
         reference = b"\x11\x53" + dump(self.boxing.reference(proxy_id))
         box = b"\x11\x52" + tuple_of([reference, _BOX_VALUE + encode_int(times)], self._limits)

@@ -20,6 +20,7 @@ from gateway.channels.base import Account
 from gateway.errors import Busy, GatewayError, LimitExceeded, LinkDown
 from gateway.limits import Limits
 from gateway.protocol.constants import Handler
+from gateway.protocol.framing import Message
 from gateway.protocol.messages import UNBOUND
 from gateway.protocol.netref import Netref
 from gateway.protocol.peer import DEVICE_PROFILE, FEATURES, HEARTBEATS, SMALL, VERSION, Peer, Request
@@ -291,7 +292,7 @@ class Calls:
         owner = self.lane.owner if self.lane is not None and not self._strict else None
         return owner is not None and not owner.waits_for_peer
 
-    def _execute(self, task: Task) -> bytes:
+    def _execute(self, task: Task) -> Message:
         request = task.request
         if self._conn.closed:
             return b""
@@ -332,7 +333,7 @@ class Calls:
 
     # -- answering --------------------------------------------------------------------------------------------------
 
-    def _answer(self, request: Request, message: bytes) -> None:
+    def _answer(self, request: Request, message: Message) -> None:
         """Send the answer; one that there is no room for becomes that call's error. Raises LinkDown."""
         try:
             self._conn.transmit(message)

@@ -322,7 +322,7 @@ class Connection:
 
     # -- requests ---------------------------------------------------------------------------------------------------
 
-    def _call(self, seq: int, message: bytes, handler: int, what: tuple[Any, ...], slot: Slot | None = None) -> Any:
+    def _call(self, seq: int, message: Message, handler: int, what: tuple[Any, ...], slot: Slot | None = None) -> Any:
         slot = slot or Slot()
         timeout = self._config["sync_request_timeout"]
         if self._nested:
@@ -340,7 +340,7 @@ class Connection:
             self.learn(slot.new)
         return slot.answer
 
-    def _send_and_wait(self, slot: Slot, seq: int, message: bytes, timeout: float | None) -> bool:
+    def _send_and_wait(self, slot: Slot, seq: int, message: Message, timeout: float | None) -> bool:
         # Taken before the request leaves, so that the answer finds its caller reading and wakes nobody else.
         taken = self._reading.take()
         try:
@@ -353,7 +353,7 @@ class Connection:
         self._pending.pop(seq, None)
         return False
 
-    def _start(self, slot: Slot, seq: int, message: bytes, *, held: bool = False) -> None:
+    def _start(self, slot: Slot, seq: int, message: Message, *, held: bool = False) -> None:
         self._pending[seq] = slot
         try:
             if self._lost is not None:
@@ -398,7 +398,7 @@ class Connection:
         seq, message = self._peer.request(Handler.GETROOT, (), threads)
         return self._call(seq, message, Handler.GETROOT, (), _RootSlot(self, greeting))
 
-    def transmit(self, message: bytes) -> None:
+    def transmit(self, message: Message) -> None:
         """Send an answer. Raises LinkDown."""
         if message:
             self._outbox.send(message)

@@ -10,6 +10,7 @@ from typing import Any, Final
 from gateway.channels.base import Channel
 from gateway.errors import LimitExceeded, LinkDown, ProtocolError
 from gateway.limits import KIB, Limits
+from gateway.protocol.framing import Message, recycle
 from gateway.protocol.netref import IdPack
 from gateway.protocol.peer import Peer
 
@@ -46,7 +47,7 @@ class Outbox:
         self._peer = peer
         self._limits = limits
         self._lost = lost
-        self._left: deque[bytes] = deque()
+        self._left: deque[Message] = deque()
         self._waiting = 0
         """Bytes of what was left."""
         self._counting = Lock()
@@ -55,7 +56,7 @@ class Outbox:
         self.unanswered_releases = 0
         """Releases whose answers are still to come; nobody waits for them."""
 
-    def send(self, message: bytes) -> None:
+    def send(self, message: Message) -> None:
         """Send now, or leave it to the thread that is sending.
 
         Raises LimitExceeded for a message that the peer could not take, or that is one too many of the large ones which
@@ -82,11 +83,11 @@ class Outbox:
         if self._left:
             self.flush()
 
-    def hold(self, message: bytes) -> None:
+    def hold(self, message: Message) -> None:
         """Have the message leave in front of the next one, in one go with it. Raises as `send`."""
         self._leave(message)
 
-    def send_at_once(self, message: bytes) -> bool:
+    def send_at_once(self, message: Message) -> bool:
         """Send a short message if neither the peer nor another thread has to be waited for; whether it left."""
         return not self.releases and self._send_at_once(message)
 
@@ -94,7 +95,7 @@ class Outbox:
         """Send a heartbeat, unless something else is just leaving. Never waits; may overtake releases."""
         self._send_at_once(b"")
 
-    def _send_at_once(self, message: bytes) -> bool:
+    def _send_at_once(self, message: Message) -> bool:
         if self._left or not self._sending.acquire(blocking=False):
             return False
         try:
@@ -106,7 +107,7 @@ class Outbox:
             self._sending.release()
             self.flush()
 
-    def send_last(self, message: bytes) -> None:
+    def send_last(self, message: Message) -> None:
         """Send, and return only when it has left, though another thread was sending: the channel may be closed then."""
         self.send(message)
         with self._sending:
@@ -136,7 +137,7 @@ class Outbox:
             self.unanswered_releases += not self._peer.quiet
             self._leave(self._peer.release(id_pack, times)[1])
 
-    def _leave(self, message: bytes) -> None:
+    def _leave(self, message: Message) -> None:
         size = len(message) + _ENTRY
         try:
             with self._counting:
@@ -172,7 +173,7 @@ class Outbox:
                 if self._channel.account is not None:
                     self._channel.account.give(size)
 
-    def _send_large(self, message: bytes) -> None:
+    def _send_large(self, message: Message) -> None:
         account = self._channel.account
         assert account is not None
         account.take(len(message))
@@ -181,9 +182,11 @@ class Outbox:
         finally:
             account.give(len(message))
 
-    def _transmit(self, send: Callable[[Any], None], what: bytes | list[bytes]) -> None:
+    def _transmit(self, send: Callable[[Any], None], what: Message | list[Message]) -> None:
         try:
             send(what)
+            if type(what) is bytearray and self._channel.keeps_nothing:
+                recycle(what)
         except (OSError, EOFError, ProtocolError) as error:
             self._left.clear()
             self._lost(error)
