@@ -26,6 +26,8 @@ class Channel(ABC):
     rest has defaults that our own channels replace by faster ones.
     """
 
+    thrifty = False
+    """Whether each byte takes so long that what can be asked for later is not sent."""
     keeps_nothing = False
     """Whether what `send` was given is its caller's again when it returns."""
     account: Account | None = None

@@ -44,6 +44,8 @@ class Carrier(ABC):
 class LinkChannel(Channel):
     """A channel over a reliable link. Its descriptor tells only that something is here: it carries no bytes."""
 
+    thrifty = True
+
     def __init__(self, carrier: Carrier, stream: int, *, on_close: Callable[[], None] = lambda: None) -> None:
         """`on_close` runs once, after the channel was closed by this side. Raises OSError without descriptors left."""
         self.stream = stream

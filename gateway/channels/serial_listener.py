@@ -42,6 +42,8 @@ class SerialChannel(StreamChannel):
     `on_close` gets what was received and not taken; None after a damaged frame.
     """
 
+    thrifty = True
+
     def __init__(
         self,
         stream: SerialStream,

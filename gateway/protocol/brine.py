@@ -47,10 +47,20 @@ class Unencodable(ValueError):
     """A value of brine's types that can't be sent: a lone surrogate, or more digits, nesting or items than allowed."""
 
 
+class Raw:
+    """Bytes that are not copied before they are encoded: they go as `bytes` do, and come as such."""
+
+    __slots__ = ("view",)
+
+    def __init__(self, view: memoryview) -> None:
+        self.view: Any = view
+
+
 class _Counted:
     """The bounds of `Limits` with the counts of one message, for a message that could break them in sum."""
 
-    def __init__(self, limits: Limits, items: int) -> None:
+    def __init__(self, limits: Limits, items: int, *, lends: bool = False) -> None:
+        self.lends = lends
         self.nesting, self.int_digits, self.unordered_items = limits.nesting, limits.int_digits, limits.unordered_items
         self.items, self.values, self.collisions = items, 1, 0
 
@@ -206,6 +216,10 @@ def _dump_rare(value: Any, kind: type, append: Callable[[bytes], None], levels: 
         _dump_items((tuple(value),), append, levels, bounds)
     elif kind in _SCALARS:
         append(_CONSTANTS[value])
+    elif kind is Raw:
+        count = len(value.view)
+        append(_BYTES_HEADS[count] if count < 256 else _PACK_LENGTH(0x0F, count))
+        append(value.view)
     else:
         raise NotBrine(f"brine has no tag for {kind.__module__}.{kind.__qualname__}: it must go by reference")
 
@@ -241,15 +255,18 @@ _LENGTH, _FLOAT, _COMPLEX = (struct.Struct(code).unpack_from for code in (">I", 
 _Decoder: TypeAlias = Callable[[_Data, int, int, _Bounds], tuple[Any, int]]
 
 
-def load(data: _Data, start: int = 0, limits: Limits = DEFAULT) -> Any:
-    """The one value that `data` holds from `start` to its end. Raises BrineError, or LimitExceeded."""
+def load(data: _Data, start: int = 0, limits: Limits = DEFAULT, *, lends: bool = False) -> Any:
+    """The one value that `data` holds from `start` to its end. Raises BrineError, or LimitExceeded.
+
+    `lends`: what is `bytes` may be a memoryview of `data`, where that is a large bytearray.
+    """
     size = len(data)
     try:
         decode = _DECODERS[data[start]]
         if size - start <= limits.items:
             value, last = decode(data, start, limits.nesting, limits)
         else:
-            value, last = decode(data, start, 0, _Counted(limits, limits.items))
+            value, last = decode(data, start, 0, _Counted(limits, limits.items, lends=lends))
     except (IndexError, ValueError, TypeError, RecursionError, struct.error) as error:
         raise BrineError(f"no brine value from offset {start} to {size}: {error}") from None
     if last + 1 != size:
@@ -341,7 +358,8 @@ def _bytes(data: _Data, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, in
     last = pos + head + count - 1
     if type(data) is bytes:
         return data[pos + head : last + 1], last
-    return bytes(memoryview(data)[pos + head : last + 1]), last  # of a large message, which is a bytearray
+    view = memoryview(data)[pos + head : last + 1]  # of a large message, which is a bytearray
+    return view if isinstance(bounds, _Counted) and bounds.lends else bytes(view), last
 
 
 def _int_u8(data: _Data, pos: int, levels: int, bounds: _Bounds) -> tuple[Any, int]:

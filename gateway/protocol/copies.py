@@ -25,14 +25,17 @@ from types import ModuleType
 from typing import Any, Final
 
 from gateway.errors import BadRequest, LimitExceeded
-from gateway.limits import DEFAULT_LIMITS, Limits
-from gateway.protocol.brine import dumpable
+from gateway.limits import DEFAULT_LIMITS, KIB, Limits
+from gateway.protocol.brine import Raw, dumpable
 
 _CODES: Final = {
     "f8": "d", "f4": "f", "i8": "q", "i4": "i", "i2": "h", "i1": "b", "u8": "Q", "u4": "I", "u2": "H", "u1": "B",
 }  # fmt: skip
 NUMBERS: Final = "numbers"
 MANY: Final = 64
+_LARGE: Final = 64 * KIB
+_BYTES: Final = (bytes, memoryview)
+"""What the bytes of an array come as: lent ones are copied here."""
 _PACKED: Final = frozenset({"i1", "i2", "i4", "i8", "f8"})
 _NUL: Final = "\0"
 _PLAIN_KINDS: Final = frozenset("?biufcMmSU")
@@ -66,10 +69,16 @@ def take(value: Any, limits: Limits = DEFAULT_LIMITS, *, packs: bool = False) ->
     if numpy is not None:
         if cls is numpy.ndarray and value.dtype.kind in _PLAIN_KINDS and value.itemsize:
             value = _without_padding(value)
-            return "ndarray", (value.dtype.str, value.shape, value.tobytes())
+            return "ndarray", (value.dtype.str, value.shape, _raw(value, numpy))
         if isinstance(value, numpy.generic) and value.dtype.kind in "?biufc":
             return "scalar", (_without_padding(value).item(),)
     return None
+
+
+def _raw(array: Any, numpy: ModuleType) -> bytes | Raw:
+    if array.nbytes < _LARGE or not array.flags.c_contiguous:
+        return array.tobytes()  # type: ignore[no-any-return]
+    return Raw(memoryview(array.reshape(-1).view(numpy.uint8)))
 
 
 def pack(values: Sequence[Any], limits: Limits) -> tuple[str, bytes] | None:
@@ -106,7 +115,7 @@ def _joined(keys: dict[Any, Any]) -> str | None:
 def _unpacked(data: tuple[Any, ...], limits: Limits) -> Any:
     kind, dtype, raw, *keys = data
     code = dtype[1:] if type(dtype) is str and dtype[:1] == "<" and len(dtype) == 3 else ""
-    if code not in _PACKED or type(raw) is not bytes:
+    if code not in _PACKED or type(raw) not in _BYTES:
         raise BadRequest(f"many numbers by value are (kind, dtype, bytes), not ({kind!r:.20}, {dtype!r:.30}, ...)")
     count = len(raw) // int(code[1])
     if count > limits.items:
@@ -175,7 +184,7 @@ def _hashable(keys: tuple[Any, ...], limits: Limits) -> tuple[Any, ...]:
 
 
 def _array(dtype: Any, shape: Any, raw: Any, limits: Limits, imports: bool) -> Any:
-    if type(dtype) is not str or not re.fullmatch(_DTYPE, dtype) or type(raw) is not bytes or type(shape) is not tuple:
+    if type(dtype) is not str or not re.fullmatch(_DTYPE, dtype) or type(raw) not in _BYTES or type(shape) is not tuple:
         raise BadRequest(f"an array by value is (dtype, shape, bytes), not ({dtype!r:.30}, {shape!r:.30}, ...)")
     if len(shape) > _DIMENSIONS or not all(type(size) is int and size >= 0 for size in shape):
         raise BadRequest(f"an array by value has no shape {shape!r:.80}")
@@ -199,7 +208,8 @@ def _items(dtype: str, raw: bytes) -> list[Any]:
     code = _CODES.get(dtype[1:])
     if code is None:
         raise BadRequest(f"numpy is needed to receive an array of dtype {dtype}; install instrument-gateway[numpy]")
-    items = array(code, raw)
+    items = array(code)
+    items.frombytes(raw)
     if dtype[0] == (">" if sys.byteorder == "little" else "<"):
         items.byteswap()
     return items.tolist()

@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from gateway.errors import ProtocolError
 from gateway.limits import Limits
-from gateway.protocol.brine import INTS, load
-from gateway.protocol.constants import EXCEPTION, LABEL_LOCAL_REF, LABEL_TUPLE, REPLY, REQUEST, Handler
+from gateway.protocol.brine import INTS, dump, load
+from gateway.protocol.constants import EXCEPTION, LABEL_COPY, LABEL_LOCAL_REF, LABEL_TUPLE, REPLY, REQUEST, Handler
 from gateway.protocol.framing import Message
 
 THREADS: Final = Struct("!QQ")
@@ -93,7 +93,7 @@ class MessageDecoder:
                     self._remembered[body] = args
                 return first, seq, args, None
         if first in _TYPES:
-            value = load(message, 1, self._limits)
+            value = load(message, 1, self._limits, lends=type(message) is bytearray and is_array(message))
             if type(value) is tuple and len(value) == 2:
                 seq, args = value
                 if type(seq) is int and 0 <= seq < SEQ_MAX:
@@ -126,6 +126,14 @@ class MessageDecoder:
         return args
 
 
+def is_array(message: bytearray) -> bool:
+    """Whether it is an answer that brings an array or many numbers: their bytes are copied as they are rebuilt."""
+    place = _after_seq(message)
+    return message[0] == REPLY and place is not None and message.startswith(_ARRAYS, place[1])
+
+
+_ARRAYS: Final = tuple(dump((LABEL_COPY, (kind, ())))[:-1] for kind in ("ndarray", "numbers"))
+"""How the box of an array begins, see `copies`."""
 _TARGET_AT: Final = 7
 """Where the id_pack of a request's target begins, see `_target_of`."""
 
@@ -161,7 +169,7 @@ def _int_at(body: bytes, place: int) -> tuple[int, int]:
     return int(digits), end
 
 
-def _after_seq(message: bytes) -> tuple[int, int] | None:
+def _after_seq(message: Message) -> tuple[int, int] | None:
     """`(seq, where the args begin)` of a message of two parts; None where it is written in any other way."""
     if len(message) > 4 and message[1] == 0x11:
         tag = message[2]

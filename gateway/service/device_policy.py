@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from types import GeneratorType
@@ -149,6 +149,8 @@ class DevicePolicy(Policy):
         self.peer_takes_copies = False
         """Set once the peer said in HELLO that it understands containers by value."""
         self.peer_knows_fixed = False
+        self.brief = False
+        """Whether each byte takes long: methods are named and not described; `describe` is there for who asks."""
         """Set once the peer said in HELLO that it understands fixed attributes."""
 
     def get(self, obj: Any, name: str) -> Any:
@@ -212,10 +214,11 @@ class DevicePolicy(Policy):
         if type(obj) is Member:
             return (("__call__", _documentation(obj.exposure)),)
         rows = _table(obj).values()
-        methods: Methods = tuple((row.name, _documentation(row)) for row in rows if row.kind is not _PROPERTY)
+        text: Callable[[Exposure], str | None] = (lambda _: None) if self.brief else _documentation
+        methods: Methods = tuple((row.name, text(row)) for row in rows if row.kind is not _PROPERTY)
         if not self.peer_knows_fixed:
             return methods
-        fixed: Any = tuple((row.name, _documentation(row), FIXED_ATTRIBUTE) for row in rows if row.fixed)
+        fixed: Any = tuple((row.name, text(row), FIXED_ATTRIBUTE) for row in rows if row.fixed)
         return methods + fixed  # type: ignore[no-any-return]
 
     def pickled(self, obj: Any, protocol: int) -> bytes:

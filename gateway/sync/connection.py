@@ -102,6 +102,8 @@ class Connection:
             first_seq,
         )
         policy: Policy = DevicePolicy(limits) if strict else SeedPolicy(self._config, limits)
+        if isinstance(policy, DevicePolicy):
+            policy.brief = channel.thrifty
         self._policy = policy
         self.calls = Calls(self, self._peer, policy, limits, strict=strict, config=self._config)
         self._outbox = Outbox(channel, self._peer, limits, self._lose)

@@ -70,7 +70,7 @@ class Peer:
             stdout=subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": str(HERE.parents[1])},
         )
-        self.answer()
+        self.greeting = self.answer()
 
     def order(self, **order: Any) -> None:
         assert self._process.stdin is not None
@@ -199,6 +199,27 @@ def call_row(seconds: float) -> list[Figure]:
     return figures
 
 
+def first_row(seconds: float) -> list[Figure]:
+    baud, count = 115200, max(3, int(seconds))
+    found: dict[str, list[float]] = {"gateway": [], "rpyc": []}
+    for _ in range(count):
+        for kind, times in found.items():
+            with line(kind, baud) as pair:
+                times.append(pair.client.greeting["first_s"])
+    ours, stock = median(found["gateway"]), median(found["rpyc"])
+    return [
+        Figure(
+            "first",
+            f"first call of a new connection, {baud} baud",
+            f"{ours * 1e3:.1f} ms",
+            f"rpyc: {stock * 1e3:.1f} ms",
+            ours / stock,
+            "<= 100 ms",
+            ours <= 0.1,
+        )
+    ]
+
+
 def bytes_row(seconds: float) -> list[Figure]:
     figures, count = [], 20
     costs: dict[str, float] = {}
@@ -324,6 +345,7 @@ ROWS: Final[dict[str, Callable[[float], list[Figure]]]] = {
     "bulk-921600": bulk_row(921600, 512),
     "bulk-921600-256": bulk_row(921600, 256),
     "call": call_row,
+    "first": first_row,
     "bytes": bytes_row,
     "noise-115200": noise_row(115200),
     "noise-921600": noise_row(921600),

@@ -216,8 +216,9 @@ WORK: Final[dict[str, Callable[..., dict[str, Any]]]] = {
 def drive(kind: str, port: str, options: str) -> None:
     connect = connect_gateway if kind == "gateway" else connect_rpyc
     conn = connect(port, options)
-    conn.root  # noqa: B018 - asks the peer for it: the line works
-    say({"ready": True})
+    begin = perf_counter()
+    conn.root.line.put(b"")
+    say({"ready": True, "first_s": perf_counter() - begin})
     for line in sys.stdin:
         order = json.loads(line)
         try:

@@ -108,3 +108,55 @@ def test_closing_wakes_who_waits_and_gives_the_descriptor_back() -> None:
     for use in (lambda: inbox.take(0), lambda: inbox.wait(0)):
         with pytest.raises(LinkDown, match="over"):
             use()
+
+
+def test_what_came_is_put_where_it_belongs(inbox: Inbox) -> None:
+    given_back: list[str] = []
+    inbox.put(b"one")
+    inbox.put(memoryview(b"twothree"), lambda: given_back.append("lent"))
+    room = bytearray(6)
+    with memoryview(room) as place:
+        assert inbox.take_into(place, 0.0) == 6
+    assert room == b"onetwo"
+    assert not given_back, "its rest is still to be taken"
+    assert readable(inbox), "there is more"
+    assert inbox.take(0.0) == b"three"
+    assert inbox.take_into(memoryview(room), 0.0) is None
+    assert given_back == ["lent"]
+    assert not readable(inbox)
+
+
+def test_who_waits_for_much_is_woken_when_it_is_there(inbox: Inbox) -> None:
+    room = bytearray(1000)
+    taken: list[int | None] = []
+    taker = threading.Thread(target=lambda: taken.append(inbox.take_into(memoryview(room), 10.0)))
+    taker.start()
+    for _ in range(10):
+        inbox.put(b"x" * 100)
+    taker.join(10.0)
+    assert taken
+    assert taken[0] is not None
+    assert 100 <= taken[0] <= 1000, "a busy machine may take longer than the moment that is waited"
+    assert room[: taken[0]] == b"x" * taken[0]
+
+
+def test_who_waits_for_more_than_comes_gets_what_there_is(inbox: Inbox) -> None:
+    room = bytearray(1000)
+    inbox.put(b"x")
+    assert inbox.take_into(memoryview(room), 10.0) == 1
+    inbox.put(b"y")
+    inbox.end(LinkDown("gone"))
+    assert inbox.take_into(memoryview(room), 10.0) == 1
+    with pytest.raises(LinkDown, match="gone"):
+        inbox.take_into(memoryview(room), 10.0)
+
+
+def test_a_poll_tells_the_descriptor_of_what_came_for_a_taker(inbox: Inbox) -> None:
+    polled: list[bool] = []
+    poller = threading.Thread(target=lambda: polled.append(inbox.wait(10.0)))
+    poller.start()
+    inbox.put(b"x")
+    poller.join(10.0)
+    assert polled == [True]
+    assert readable(inbox)
+    assert inbox.take(0.0) == b"x"

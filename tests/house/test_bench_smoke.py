@@ -114,3 +114,12 @@ def test_how_soon_devices_are_safe_is_measured() -> None:
     for row in ("client-killed", "emergency-stop"):
         assert 0 < found[row]["commanded"]["median_ms"] < 10_000
     assert all(figures["bare_us"] > 0 for figures in found["policy-cost"].values())
+
+
+def test_many_threads_on_one_connection_are_measured() -> None:
+    command = [sys.executable, str(ROOT / "tests/bench/stress.py"), "--threads", "4", "--seconds", "0.3", "--json"]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert finished.returncode == 0, finished.stderr
+    found = json.loads(finished.stdout)
+    assert found["calls"] >= 4 * found["fewest_calls_of_a_thread"] > 0
+    assert 0 < found["median_ms"] <= found["p99_ms"] <= found["longest_ms"]

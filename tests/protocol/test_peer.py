@@ -565,3 +565,57 @@ def test_whatever_comes_is_an_event_or_a_protocol_error(received: list[bytes], c
         except ProtocolError:
             continue
         assert isinstance(event, Request | Refused | Answer)
+
+
+# -- requests that come again ------------------------------------------------------------------------------------------
+
+
+def pair_of(root: object) -> tuple[End, End, Any]:
+    """A client, a server that has lent its root, and the root's proxy."""
+    client, server = End(), End(root)
+    client.other, server.other = server, client
+    return client, server, client.ask(Handler.GETROOT)
+
+
+def test_a_request_that_comes_again_is_not_decoded_again_and_means_the_same() -> None:
+    bench = Bench()
+    client, server, root = pair_of(bench)
+    for number in (1, 2, 3, 4):
+        assert client.ask(Handler.CALLATTR, root, "add", (5,), ()) == 5
+        assert (server.peer._decoder.again is not None) == (number > 1), "it is known from the second time on"
+    assert client.ask(Handler.CALLATTR, root, "add", (6,), ()) == 6, "another value is another request"
+    requests = [event for event in server.events if isinstance(event, Request) and event.handler == Handler.CALLATTR]
+    assert [request.args for request in requests] == [[bench, "add", (5,), {}]] * 4 + [[bench, "add", (6,), {}]]
+    assert len({id(request.args) for request in requests}) == 5, "a handler may change its own arguments"
+    assert len({request.seq for request in requests}) == 5
+
+
+def test_keywords_and_references_are_read_anew_each_time() -> None:
+    bench = Bench()
+    client, server, root = pair_of(bench)
+    for _ in range(4):
+        assert client.ask(Handler.CALLATTR, root, "add", (5,), (("b", 2),)) == 7
+    thing = object()
+    for _ in range(4):
+        client.ask(Handler.CALLATTR, root, "keep", (thing,), ())
+    assert len(bench.kept) == 4
+    assert len({id(kept) for kept in bench.kept}) == 1, "one proxy, received four times"
+    del server
+
+
+def test_a_known_request_for_what_was_given_back_is_refused() -> None:
+    client, server, root = pair_of(Bench())
+    for _ in range(3):
+        client.ask(Handler.CALLATTR, root, "add", (5,), ())
+    again = server.peer._decoder.again
+    assert again is not None
+    server.peer.boxing.loans.clear()
+    with pytest.raises(NotFound, match="no object"):
+        client.ask(Handler.CALLATTR, root, "add", (5,), ())
+
+
+def test_what_comes_once_in_a_connection_is_not_remembered() -> None:
+    client, server, _ = pair_of(Bench())
+    client.ask(Handler.HELLO, VERSION, ("copies",))
+    client.ask(Handler.GETROOT)
+    assert not server.peer._decoder._remembered

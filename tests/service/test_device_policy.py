@@ -163,6 +163,13 @@ def test_what_is_listed_is_what_can_be_reached(policy: DevicePolicy) -> None:
     assert dict(policy.methods(supply))["add"] == "add(a: int, b: int = 0) -> int\n\nAdd."
 
 
+def test_where_each_byte_takes_long_methods_are_named_only() -> None:
+    supply = Supply()
+    brief = DevicePolicy(Limits())
+    brief.brief = True
+    assert set(brief.methods(supply)) == {(name, None) for name in EXPOSED - {"voltage", "fixed"}}
+
+
 @pytest.mark.parametrize("name", HIDDEN)
 def test_what_is_not_in_the_table_is_not_there(policy: DevicePolicy, name: str) -> None:
     supply = Supply()

@@ -423,6 +423,28 @@ def test_instances_are_told_apart_and_a_stranger_is_no_instance(pair: Pair) -> N
     assert conn.sync_request(Handler.INSTANCECHECK, kind, ("tests.sync.test_calls.Meter", 98, 99)) is False
 
 
+@pytest.mark.parametrize("quiet", [True, False], ids=["both-ours", "stock-peer"])
+def test_a_release_is_answered_only_to_a_peer_that_did_not_say_it_wants_no_answer(pair: Pair, quiet: bool) -> None:
+    class Maker(gateway.Service):
+        def exposed_make(self) -> object:
+            return object()
+
+        def exposed_fine(self) -> str:
+            return "fine"
+
+    conn, remote = pair(there=Maker)
+    root = conn.root
+    assert conn._peer.quiet
+    assert remote._peer.quiet
+    conn._peer.quiet = remote._peer.quiet = quiet
+    for _ in range(3):
+        root.make()  # dropped at once: its release leaves in front of the next call
+    before = conn.received
+    assert root.fine() == "fine"
+    assert eventually(lambda: len(remote._peer.boxing.loans) == 1 and not conn._outbox.unanswered_releases)
+    assert conn.received - before == (1 if quiet else 2), "the call's answer, and that of the last release"
+
+
 def test_releases_of_any_number_are_answered(pair: Pair) -> None:
     conn, remote = pair(there=Troubled)
     root = conn.root

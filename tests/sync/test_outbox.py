@@ -12,6 +12,7 @@ from gateway.channels import memory_pair
 from gateway.channels.base import Channel
 from gateway.errors import LimitExceeded, LinkDown
 from gateway.limits import Limits
+from gateway.protocol.framing import joined, recycle
 from gateway.protocol.peer import Peer
 from gateway.sync.config import DEFAULT_CONFIG
 from gateway.sync.outbox import Outbox
@@ -235,3 +236,20 @@ def test_an_interrupt_inside_a_send_is_raised_and_leaves_no_lock_held(desk: Call
     with pytest.raises(KeyboardInterrupt):
         one.outbox.send(b"hello")
     assert not one.outbox._sending.locked()
+
+
+@pytest.mark.parametrize("keeps_nothing", [True, False])
+def test_the_memory_of_a_large_message_serves_again_where_the_channel_keeps_nothing_of_it(
+    desk: Callable[..., Desk], keeps_nothing: bool
+) -> None:
+    one = desk()
+    one.channel.keeps_nothing = keeps_nothing
+    recycle(bytearray(1))  # what other tests have left
+    message = joined([b"head", bytes(500_000)])
+    assert type(message) is bytearray
+    reader = threading.Thread(target=one.far.recv)
+    reader.start()
+    one.outbox.send(message)
+    reader.join(10)
+    again = joined([b"other", bytes(499_999)])
+    assert (again is message) == keeps_nothing
