@@ -33,12 +33,14 @@ class SeedPolicy(Policy):
         self._limits = limits
 
     def get(self, obj: Any, name: str) -> Any:
-        hook = _hook(obj, "_rpyc_getattr")
-        if hook:
+        cls = type(obj)
+        if hasattr(cls, "_rpyc_getattr") and (hook := _hook(obj, "_rpyc_getattr")):
             return hook(obj, name)
         candidates = self._candidates(name, "allow_getattr")
         failure: AttributeError | None = None
         for attribute in candidates:
+            if hasattr(cls, attribute):  # nearly always; `_has` would say so too
+                return getattr(obj, attribute)
             there = _has(obj, attribute)
             if there is not False:
                 try:

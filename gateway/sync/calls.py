@@ -128,7 +128,7 @@ class Calls:
             self._send_fault(request, error)
         else:
             if request.handler is not Handler.CLOSE and not (request.handler is Handler.DEL and self._peer.quiet):
-                self._answer(request, self._peer.reply(request.seq, value, None, self._threads(request)))
+                self._conn.transmit(self._peer.reply(request.seq, value, None, self._threads(request)))
         return None
 
     def _lane_of(self, request: Request) -> Lane[Task] | None:
@@ -243,10 +243,14 @@ class Calls:
         if task.charged and task.result is None:  # else the arguments may be part of what has to live until then
             task.request.args.clear()
             self._refund(task)
-        try:  # noqa: SIM105 - `suppress` takes longer than a small answer
-            self._answer(task.request, answer)
+        try:
+            if answer:
+                self._conn.send(answer)
         except LinkDown:
             pass  # nobody is there to be told
+        except LimitExceeded as error:  # there is no room for it
+            with suppress(LinkDown):
+                self._conn.transmit(self._peer.fault(task.request.seq, error, None, self._threads(task.request)))
         return following
 
     def _leave_lane(self, task: Task) -> Task | None:
@@ -332,13 +336,6 @@ class Calls:
             raise error
 
     # -- answering --------------------------------------------------------------------------------------------------
-
-    def _answer(self, request: Request, message: Message) -> None:
-        """Send the answer; one that there is no room for becomes that call's error. Raises LinkDown."""
-        try:
-            self._conn.transmit(message)
-        except LimitExceeded as error:
-            self._conn.transmit(self._peer.fault(request.seq, error, None, self._threads(request)))
 
     def refuse(self, seq: int, error: Exception, threads: tuple[int, int] | None) -> None:
         """Answer a request that was wrong in itself."""

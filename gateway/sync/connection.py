@@ -107,6 +107,7 @@ class Connection:
         self._policy = policy
         self.calls = Calls(self, self._peer, policy, limits, strict=strict, config=self._config)
         self._outbox = Outbox(channel, self._peer, limits, self._lose)
+        self.send = self._outbox.send
         self._releases = self._outbox.releases
         self._bound = bool(self._config["bind_threads"])
         self._nested = self._bound or bool(self._config.get(NESTED_CALLBACKS))
@@ -486,8 +487,9 @@ class Connection:
 
         Ends also when the connection is not `alone` any more.
         """
-        while self._lost is None and alone() and self._reading.take():
-            received, task = self._reading.serve_one(linger_s)
+        take, serve_one = self._reading.take, self._reading.serve_one
+        while self._lost is None and alone() and take():
+            received, task = serve_one(linger_s)
             if not received:
                 return
             if task is not None:

@@ -72,10 +72,14 @@ class Outbox:
                 if self._left:
                     self._leave(message)
                     self._drain()
-                elif size > LARGE and self._channel.account is not None:
+                elif size > LARGE:
                     self._send_large(message)
                 else:
-                    self._transmit(self._channel.send, message)
+                    try:  # as `_transmit`, which this is the common case of
+                        self._channel.send(message)
+                    except BaseException as error:
+                        self._failed(error)
+                        raise
             finally:
                 self._sending.release()
         else:
@@ -175,25 +179,31 @@ class Outbox:
 
     def _send_large(self, message: Message) -> None:
         account = self._channel.account
-        assert account is not None
-        account.take(len(message))
+        if account is None:
+            self._transmit(self._channel.send, message)
+            return
+        size = len(message)  # of which nothing may be left when it has gone
+        account.take(size)
         try:
             self._transmit(self._channel.send, message)
         finally:
-            account.give(len(message))
+            account.give(size)
 
     def _transmit(self, send: Callable[[Any], None], what: Message | list[Message]) -> None:
         try:
             send(what)
-            if type(what) is bytearray and self._channel.keeps_nothing:
-                recycle(what)
-        except (OSError, EOFError, ProtocolError) as error:
+        except BaseException as error:
+            self._failed(error)
+            raise
+        if type(what) is bytearray and self._channel.keeps_nothing:
+            recycle(what)
+
+    def _failed(self, error: BaseException) -> None:
+        """Sending raised: the connection is lost, unless an interrupt came when all was out. Raises LinkDown."""
+        known = isinstance(error, OSError | EOFError | ProtocolError)
+        if known or not self._channel.wrote_whole:
+            # After an interrupt part of a frame may be out, so the stream can't be used any more.
             self._left.clear()
             self._lost(error)
+        if known:
             raise LinkDown(str(error)) from error
-        except BaseException as error:
-            if not self._channel.wrote_whole:
-                # An interrupt: part of a frame may be out, so the stream can't be used any more.
-                self._left.clear()
-                self._lost(error)
-            raise

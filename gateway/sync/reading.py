@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from threading import Lock, get_native_id
 from time import monotonic
 from typing import Final
@@ -46,10 +47,8 @@ class Reading:
         self._expecting: dict[int, Slot] = {}
         self.taken = self._lock.locked
         """Whether some thread has the reading."""
-
-    def take(self) -> bool:
+        self.take: Callable[[], bool] = partial(self._lock.acquire, False)
         """Take the reading if it is free."""
-        return self._lock.acquire(blocking=False)
 
     def await_turn(self, timeout: float | None) -> bool:
         """Take the reading as soon as it is free; False if that took longer than `timeout` seconds."""
@@ -69,7 +68,9 @@ class Reading:
             if message is not None:
                 task = self._accept(message)
         finally:
-            self.give_back()
+            self._lock.release()
+            if self._followers:
+                self._pass_on()
         return message is not None, task
 
     # -- waiting for an answer --------------------------------------------------------------------------------------

