@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import linecache
+import os
 from traceback import walk_tb
 from types import TracebackType
 from typing import Final
 
 _FRAMES: Final = 64
+_PACKAGE: Final = os.path.dirname(os.path.dirname(__file__))
+_DISPATCH: Final = tuple(os.path.join(_PACKAGE, layer, "") for layer in ("sync", "service"))
 _CHAIN: Final = 8
 
 
@@ -52,7 +55,7 @@ def _one(error: BaseException) -> str:
 
 def _frames(traceback: TracebackType | None) -> str:
     lines: list[str] = []
-    for frame, number in walk_tb(traceback):
+    for frame, number in walk_tb(_beyond_dispatch(traceback)):
         code = frame.f_code
         lines.append(f'  File "{code.co_filename}", line {number}, in {code.co_name}\n')
         source = linecache.getline(code.co_filename, number, frame.f_globals).strip()
@@ -62,6 +65,14 @@ def _frames(traceback: TracebackType | None) -> str:
             lines.append("  ...\n")
             break
     return "".join(lines)
+
+
+def _beyond_dispatch(traceback: TracebackType | None) -> TracebackType | None:
+    """From where the called object's own code begins: how the call came there says nothing about the error."""
+    inner = traceback
+    while inner is not None and inner.tb_frame.f_code.co_filename.startswith(_DISPATCH):
+        inner = inner.tb_next
+    return inner or traceback  # refused on the way there
 
 
 def _headline(error: BaseException) -> str:

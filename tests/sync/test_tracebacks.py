@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import gateway
 from gateway.sync.tracebacks import format_traceback
 
 
@@ -117,3 +118,23 @@ def test_an_error_that_can_not_be_shown_is_named() -> None:
 def test_code_without_a_source_is_named_by_its_line() -> None:
     text = format_traceback(raised(lambda: exec("raise ValueError('over')", {})))
     assert '  File "<string>", line 1, in <module>\n' in text
+
+
+def test_a_remote_traceback_begins_in_the_objects_own_code(serve: Any, connect: Any) -> None:
+    class Bench(gateway.Service):
+        def exposed_fail(self) -> None:
+            self.deeper()
+
+        def deeper(self) -> None:
+            raise ValueError("no such range")
+
+    with pytest.raises(ValueError, match="no such range") as caught:
+        connect(serve(Bench)).root.fail()
+    text = caught.value._remote_tb  # type: ignore[attr-defined]
+    assert [line.split()[-1] for line in text.splitlines() if line.startswith("  File")] == ["exposed_fail", "deeper"]
+
+
+def test_what_is_refused_on_the_way_shows_the_way(serve: Any, connect: Any) -> None:
+    with pytest.raises(AttributeError) as caught:
+        connect(serve(gateway.Service)).root.hidden  # noqa: B018
+    assert "seed_policy.py" in caught.value._remote_tb  # type: ignore[attr-defined]
