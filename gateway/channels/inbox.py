@@ -14,8 +14,6 @@ from gateway.errors import LinkDown
 GiveBack: TypeAlias = Callable[[], None]
 MOST_HELD: Final = 2 * 1024 * 1024
 """So many bytes wait to be read at most: then who brings them waits, and the sender after them."""
-
-
 MOMENT_S: Final = 0.02
 """So long `take_into` waits for as much as there is room for."""
 

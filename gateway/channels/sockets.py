@@ -57,16 +57,16 @@ class SocketStream(Stream):
 
     def read_into(self, room: memoryview, timeout: float | None) -> int | None:
         try:
-            if timeout is not None and timeout < TICK_S:
-                if not self.wait_readable(timeout):
+            if timeout is not None and timeout < TICK_S and not self.wait_readable(timeout):
+                return None
+            try:
+                count = self._sock.recv_into(room, 0, _WAITALL)  # for a tick at most
+            except BlockingIOError:
+                if not self.wait_readable(None if timeout is None else max(0.0, timeout - TICK_S)):
                     return None
                 count = self._sock.recv_into(room, 0, _DONTWAIT)
-            else:
-                count = self._sock.recv_into(room, 0, _WAITALL)  # for a tick at most
         except BlockingIOError:
-            if timeout is not None and timeout < TICK_S:
-                return None
-            return self.read_into(room, timeout - TICK_S if timeout is not None else None)
+            return None
         except OSError as error:
             raise self._gone(f"the connection was lost: {error.strerror or error}") from None
         if not count:

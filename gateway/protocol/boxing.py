@@ -239,9 +239,12 @@ class Boxing:
         self.imports = True
         """Whether an array of the peer may make this side import numpy."""
 
-    def box(self, value: Any, owner: object = None, *, head: bytes = b"", tail: Message = b"") -> Message:
+    def box(
+        self, value: Any, owner: object = None, *, head: bytes = b"", tail: Message = b"", packs: bool = False
+    ) -> Message:
         """The brine bytes of the box around `value`, between `head` and `tail`; what is lent for it belongs to `owner`.
 
+        `packs`: a tuple of many numbers is one value and may be packed; the arguments of a call are none.
         They must fit into a frame. Raises brine.Unencodable for a value that can't
         be encoded, LimitExceeded for one that is too large and for one reference too many; then nothing is lent.
         """
@@ -250,7 +253,7 @@ class Boxing:
             return self._fitting(head + _VALUE + dump(value, self._limits) + tail)
         if kind in TYPES:
             pieces = [head, _VALUE]
-            if kind is tuple and self.packs and (packed := copies.pack(value, self._limits)):
+            if packs and self.packs and kind is tuple and (packed := copies.pack(value, self._limits)):
                 pieces[1] = _COPY + _TUPLE2 + dump(copies.NUMBERS) + _VALUE
                 value = ("tuple", *packed)
             try:

@@ -93,7 +93,7 @@ class MessageDecoder:
                     self._remembered[body] = args
                 return first, seq, args, None
         if first in _TYPES:
-            value = load(message, 1, self._limits, lends=type(message) is bytearray and is_array(message))
+            value = load(message, 1, self._limits, lends=type(message) is bytearray and _brings_array(message))
             if type(value) is tuple and len(value) == 2:
                 seq, args = value
                 if type(seq) is int and 0 <= seq < SEQ_MAX:
@@ -126,7 +126,7 @@ class MessageDecoder:
         return args
 
 
-def is_array(message: bytearray) -> bool:
+def _brings_array(message: bytearray) -> bool:
     """Whether it is an answer that brings an array or many numbers: their bytes are copied as they are rebuilt."""
     place = _after_seq(message)
     return message[0] == REPLY and place is not None and message.startswith(_ARRAYS, place[1])

@@ -189,7 +189,7 @@ class Peer:
                 message = self._heads[REPLY] + encode_int(seq) + _BOX_VALUE + dump(value, self._limits)
                 if len(message) <= self._limits.frame:
                     return message
-            return self.boxing.box(value, owner, head=self._head(REPLY, seq, threads))
+            return self.boxing.box(value, owner, head=self._head(REPLY, seq, threads), packs=True)
         except Exception as error:  # noqa: BLE001 - whatever it is, the peer waits for an answer
             return self.fault(seq, error, None, threads)
 

@@ -34,7 +34,8 @@ class SeedPolicy(Policy):
 
     def get(self, obj: Any, name: str) -> Any:
         cls = type(obj)
-        if hasattr(cls, "_rpyc_getattr") and (hook := _hook(obj, "_rpyc_getattr")):
+        hook = _hook(obj, "_rpyc_getattr")
+        if hook:
             return hook(obj, name)
         candidates = self._candidates(name, "allow_getattr")
         failure: AttributeError | None = None

@@ -245,7 +245,7 @@ class Calls:
             self._refund(task)
         try:
             if answer:
-                self._conn.send(answer)
+                self._conn.transmit(answer)
         except LinkDown:
             pass  # nobody is there to be told
         except LimitExceeded as error:  # there is no room for it

@@ -107,7 +107,8 @@ class Connection:
         self._policy = policy
         self.calls = Calls(self, self._peer, policy, limits, strict=strict, config=self._config)
         self._outbox = Outbox(channel, self._peer, limits, self._lose)
-        self.send = self._outbox.send
+        self.transmit: Callable[[Message], None] = self._outbox.send
+        """Send an answer. Raises LinkDown, or LimitExceeded where there is no room for it."""
         self._releases = self._outbox.releases
         self._bound = bool(self._config["bind_threads"])
         self._nested = self._bound or bool(self._config.get(NESTED_CALLBACKS))
@@ -400,11 +401,6 @@ class Connection:
         self._start(greeting, *self._peer.request(Handler.HELLO, (VERSION, tuple(sorted(ours))), threads), held=True)
         seq, message = self._peer.request(Handler.GETROOT, (), threads)
         return self._call(seq, message, Handler.GETROOT, (), _RootSlot(self, greeting))
-
-    def transmit(self, message: Message) -> None:
-        """Send an answer. Raises LinkDown."""
-        if message:
-            self._outbox.send(message)
 
     def met_own_kind(self) -> None:
         """The peer is one of ours: what only stock peers need can be left out."""

@@ -75,11 +75,7 @@ class Outbox:
                 elif size > LARGE:
                     self._send_large(message)
                 else:
-                    try:  # as `_transmit`, which this is the common case of
-                        self._channel.send(message)
-                    except BaseException as error:
-                        self._failed(error)
-                        raise
+                    self._transmit(self._channel.send, message)
             finally:
                 self._sending.release()
         else:
@@ -192,18 +188,15 @@ class Outbox:
     def _transmit(self, send: Callable[[Any], None], what: Message | list[Message]) -> None:
         try:
             send(what)
+        except (OSError, EOFError, ProtocolError) as error:
+            self._left.clear()
+            self._lost(error)
+            raise LinkDown(str(error)) from error
         except BaseException as error:
-            self._failed(error)
+            if not self._channel.wrote_whole:
+                # An interrupt: part of a frame may be out, so the stream can't be used any more.
+                self._left.clear()
+                self._lost(error)
             raise
         if type(what) is bytearray and self._channel.keeps_nothing:
             recycle(what)
-
-    def _failed(self, error: BaseException) -> None:
-        """Sending raised: the connection is lost, unless an interrupt came when all was out. Raises LinkDown."""
-        known = isinstance(error, OSError | EOFError | ProtocolError)
-        if known or not self._channel.wrote_whole:
-            # After an interrupt part of a frame may be out, so the stream can't be used any more.
-            self._left.clear()
-            self._lost(error)
-        if known:
-            raise LinkDown(str(error)) from error

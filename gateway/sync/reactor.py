@@ -3,7 +3,7 @@
 A connection is either *watched* (its descriptor is in the selector) or *active*: something came, a worker serves it,
 and goes on serving it as long as more comes within a short while. So an idle connection costs no thread, and a busy one
 no thread hop per call. Where many of a server's are active at once, one thread serves them all (see `crowd`). Every few
-milliseconds the active ones are looked at: one that nobody reads any more is watched again. that is how a call that
+milliseconds the active ones are looked at: one that nobody reads any more is watched again. That is how a call that
 takes long loses the reading to the next worker, and calls for other devices get through.
 """
 
@@ -238,12 +238,13 @@ class Reactor:
     def _burst(self, conn: Connection) -> None:
         self._dispatched.discard(conn)
         linger_s = self._linger.get(conn, 0.0)
-        if linger_s:
-            self._busy.add(conn)
-        conn.serve_burst(linger_s, self._are_few)
-        if not linger_s or self._are_few() or conn.closed:
+        if not linger_s:  # a client's: no crowd is made of these
+            conn.serve_burst(0.0)
             self._rest(conn)
-        elif conn.serve_ready():
+            return
+        self._busy.add(conn)
+        conn.serve_burst(linger_s, self._are_few)
+        if not self._are_few() and conn.serve_ready():
             self._dispatched.add(conn)
             self._crowd.join(conn)
         else:

@@ -68,9 +68,7 @@ class Reading:
             if message is not None:
                 task = self._accept(message)
         finally:
-            self._lock.release()
-            if self._followers:
-                self._pass_on()
+            self.give_back()
         return message is not None, task
 
     # -- waiting for an answer --------------------------------------------------------------------------------------

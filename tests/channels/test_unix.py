@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import select
 import socket
 import stat
+import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from gateway.channels import listen, open_channel
+from gateway.channels import listen, open_channel, sockets
+from gateway.channels.stream import StreamChannel
 from gateway.errors import ConfigError, LinkDown
+from gateway.limits import Limits
+from gateway.protocol.framing import frame
 
 
 @pytest.fixture
@@ -116,3 +122,26 @@ def test_a_server_that_hangs_is_given_up_after_the_timeout(path: Path) -> None:
 def test_a_socket_of_another_user_says_what_to_do(path: Path) -> None:
     with closing(listen(f"unix://{path}?mode=000")), pytest.raises(LinkDown, match="permission denied"):
         open_channel(f"unix://{path}")
+
+
+def test_a_large_message_may_pause_for_many_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sockets, "TICK_S", 0.0005)
+    most = sys.getrecursionlimit()
+    near, far = socket.socketpair()
+    channel = StreamChannel(sockets.SocketStream(near))
+    message = bytes(range(256)) * 4000
+    raw = frame(message, Limits())
+    writer = threading.Thread(target=far.sendall, args=(raw[:500_000],))
+    rest = threading.Timer(1.0, far.sendall, (raw[500_000:],))
+    try:
+        writer.start()
+        assert channel.recv_within(0.2) is None, "half of it is no message"
+        writer.join()
+        rest.start()
+        sys.setrecursionlimit(len(inspect.stack()) + 100)
+        assert channel.recv_within(10.0) == message
+        rest.join()
+    finally:
+        sys.setrecursionlimit(most)
+        channel.close()
+        far.close()

@@ -317,8 +317,10 @@ def test_the_rest_is_what_came_after_the_last_message(cut: int) -> None:
     assert decoder.rest() == raw[:cut]
 
 
-def test_heartbeats_in_great_number_are_skipped_fast() -> None:
+def test_heartbeats_in_great_number_are_skipped_in_any_cut() -> None:
     decoder = FrameDecoder(LIMITS)
-    before = perf_counter()
-    assert messages(decoder, HEARTBEAT * 500_000 + GETROOT) == [GETROOT[5:-1]]
-    assert perf_counter() - before < 1.0
+    stream = HEARTBEAT * 5000 + GETROOT + HEARTBEAT * 5000
+    assert messages(decoder, *[stream[place : place + 4099] for place in range(0, len(stream), 4099)]) == [
+        GETROOT[5:-1]
+    ]
+    assert not decoder.begun

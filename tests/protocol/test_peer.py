@@ -592,7 +592,7 @@ def test_a_request_that_comes_again_is_not_decoded_again_and_means_the_same() ->
 
 def test_keywords_and_references_are_read_anew_each_time() -> None:
     bench = Bench()
-    client, server, root = pair_of(bench)
+    client, _, root = pair_of(bench)
     for _ in range(4):
         assert client.ask(Handler.CALLATTR, root, "add", (5,), (("b", 2),)) == 7
     thing = object()
@@ -600,7 +600,6 @@ def test_keywords_and_references_are_read_anew_each_time() -> None:
         client.ask(Handler.CALLATTR, root, "keep", (thing,), ())
     assert len(bench.kept) == 4
     assert len({id(kept) for kept in bench.kept}) == 1, "one proxy, received four times"
-    del server
 
 
 def test_a_known_request_for_what_was_given_back_is_refused() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from operator import ge
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ class Bench(gateway.Service):
     threads: set[int]
     gate: threading.Event
     inside: list[int]
+    told: list[Callable[[int], object]]
 
     def exposed_echo(self, value: Any) -> Any:
         self.threads.add(threading.get_ident())
@@ -36,13 +38,20 @@ class Bench(gateway.Service):
         self.gate.wait(WAIT_S)
         return "through"
 
+    def exposed_tell_me(self, function: Callable[[int], object]) -> None:
+        self.told.append(function)
+
+    def exposed_tell(self, number: int) -> None:
+        for function in self.told:
+            function(number)
+
     def exposed_back(self, function: Callable[[int], int], number: int) -> int:
         return function(number)
 
 
 @pytest.fixture
 def url(tmp_path: Path) -> Iterator[str]:
-    Bench.threads, Bench.gate, Bench.inside = set(), threading.Event(), []
+    Bench.threads, Bench.gate, Bench.inside, Bench.told = set(), threading.Event(), [], []
     limits = gateway.Limits(connections_per_host=2 * MANY)
     with gateway.Server(Bench, f"unix://{tmp_path}/crowd.sock", limits=limits) as server:
         yield server.url
@@ -164,4 +173,18 @@ def test_requests_that_come_together_are_all_answered(url: str) -> None:
             echo = gateway.async_(other.root.echo)
             for _ in range(5):
                 assert [each.value for each in [echo(number) for number in range(60)]] == list(range(60))
+        clients.go_on(20)
+
+
+def test_a_client_that_only_listens_hears_what_it_is_told_beside_a_crowd(url: str) -> None:
+    heard: SimpleQueue[int] = SimpleQueue()
+    with ExitStack() as stack:
+        listener = stack.enter_context(gateway.connect(url))
+        listener.root.tell_me(heard.put)
+        clients = Clients(stack, url)
+        clients.go_on()
+        with gateway.connect(url) as other:
+            for number in range(5):
+                other.root.tell(number)
+                assert heard.get(timeout=WAIT_S) == number
         clients.go_on(20)

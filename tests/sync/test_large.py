@@ -40,6 +40,11 @@ class Scope(Exposable):
         """How much came."""
         return len(data)
 
+    @exposed(access="read")
+    def total(self, *values: float) -> float:
+        """The sum of what it is called with."""
+        return sum(values)
+
 
 class Bench(gateway.Service):
     exposed_scope = Scope()
@@ -71,6 +76,7 @@ def test_bytes_of_any_size_come_as_bytes_and_stay_as_they_came(scope: Any) -> No
 def test_many_numbers_come_back_in_the_container_they_left_in(scope: Any) -> None:
     assert scope.length([0.5] * 100_000) == 100_000
     assert scope.length(tuple(range(100_000))) == 100_000
+    assert scope.total(*range(100)) == 4950, "many arguments are no tuple of numbers"
 
 
 def test_a_message_that_is_too_large_is_its_calls_error_and_the_connection_goes_on(scope: Any) -> None:
