@@ -149,21 +149,23 @@ def _bytes(data: Any) -> bytes:
     return bytes(data.retrieve() if hasattr(data, "retrieve") else data.get_data())
 
 
+_kept: list[Any] = []
+"""The testbeds: one that nobody holds takes its folder with it."""
+
+
 def _hand_on(function: RpycFunction, socket: str) -> None:
     while True:
         relay(function.channels.get(), open_channel(f"unix://{socket}"))
 
 
-def main() -> None:
-    """Serve one RPyC function until the standard input ends."""
+def mock(function: RpycFunction) -> str:
+    """Plug `function` into a mocked /dev and /sys; UMOCKDEV_DIR of it. It stays there as long as the process."""
     import gi  # of Debian's Python, and of no other
 
     gi.require_version("UMockdev", "1.0")
     from gi.repository import GLib, UMockdev
 
-    function = RpycFunction("MOCK1")
     function.was_plugged()
-    threading.Thread(target=_hand_on, args=(function, sys.argv[1]), daemon=True).start()
     testbed = UMockdev.Testbed.new()
     descriptors = (function.device_descriptor() + function.configuration_descriptor()).hex().upper()
     testbed.add_from_string(_TREE.format(descriptors=descriptors, node=NODE, vid=function.vid, pid=function.pid))
@@ -180,10 +182,23 @@ def main() -> None:
 
     threading.Thread(target=loop, daemon=True).start()
     ready.wait()
-    sys.stdout.write(f"{testbed.get_root_dir()}\n")
+    _kept.append(testbed)
+    return str(testbed.get_root_dir())
+
+
+def serve(function: RpycFunction) -> None:
+    """Be the device's process: say where it is, and go on until the standard input ends."""
+    sys.stdout.write(f"{mock(function)}\n")
     sys.stdout.flush()
     sys.stdin.read()
     os._exit(0)  # the loop can't be ended from here
+
+
+def main() -> None:
+    """Serve one RPyC function, each of whose sessions is handed on to a socket."""
+    function = RpycFunction("MOCK1")
+    threading.Thread(target=_hand_on, args=(function, sys.argv[1]), daemon=True).start()
+    serve(function)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """What `usb://` carries: `python tests/bench/usb_carriers.py [--row NAME] [--json] [--quick]`.
 
 in-process    a device in this process: what the channel itself costs
+mocked        a device of another process, on the real libusb (umockdev)
 redir         a device of this process, plugged into a virtual machine (QEMU's usb-redir); the host's end is in there
 gadget        both ends in a virtual machine, on the kernel's own stacks (FunctionFS, dummy_hcd, libusb)
+usbip         a device of the machine's own process, plugged into its kernel by USB/IP
 
 Each is measured against bare transfers of pyusb over the same endpoints, taken in turn: `down_share` and `up_share` are
 goodput in messages of 1 MiB against those, `call_over_echo` a small call against an echo of as many bytes. In the
@@ -13,8 +15,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
+import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -34,6 +39,7 @@ from tests.usb import loops  # noqa: E402
 
 URL: Final = "usb://1209:0001/HIL0001"
 WANTED: Final = WantedUsb(0x1209, 0x0001, "HIL0001")
+SYSTEM_PYTHON: Final = "/usr/bin/python3"
 Figures = dict[str, Any]
 
 
@@ -60,6 +66,35 @@ def gadget(quick: bool) -> Figures:
         return _result(vm)
 
 
+def usbip(quick: bool) -> Figures:
+    with _vm("usbip", quick) as vm:
+        return _result(vm)
+
+
+def mocked(quick: bool) -> Figures:
+    bench = str(ROOT / "tests/usb/mocked_bench.py")
+    with subprocess.Popen(
+        ["umockdev-wrapper", SYSTEM_PYTHON, bench, "device"],
+        env={**os.environ, "PYTHONPATH": sysconfig.get_path("purelib")},  # Debian's Python, with our pyusb
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as device:
+        assert device.stdout is not None
+        testbed = device.stdout.readline().strip()
+        loaded = {"LD_PRELOAD": "libumockdev-preload.so.0", "UMOCKDEV_DIR": testbed}
+        done = subprocess.run(
+            [sys.executable, bench, "host", str(int(quick))],
+            env={**os.environ, **loaded},
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        figures: Figures = json.loads(done.stdout)
+        device.communicate()
+    return figures
+
+
 def _vm(kind: str, quick: bool, **how: Any) -> Vm:
     folder = build(ROOT / FOLDER)
     command = f"cd {shlex.quote(str(ROOT))}; {shlex.quote(sys.executable)} tests/usb/guest_bench.py {kind} {int(quick)}"
@@ -73,7 +108,13 @@ def _result(vm: Vm) -> Figures:
     return figures
 
 
-ROWS: Final[dict[str, Callable[[bool], Figures]]] = {"in-process": in_process, "redir": redir, "gadget": gadget}
+ROWS: Final[dict[str, Callable[[bool], Figures]]] = {
+    "in-process": in_process,
+    "mocked": mocked,
+    "redir": redir,
+    "gadget": gadget,
+    "usbip": usbip,
+}
 
 
 def main() -> None:

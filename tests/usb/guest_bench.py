@@ -1,4 +1,4 @@
-"""Runs in the virtual machine, for tests/bench/usb_carriers.py: the host's end; `gadget`: the device's too."""
+"""Runs in the virtual machine, for tests/bench/usb_carriers.py: the host's end; `gadget` and `usbip`: the device's too."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from gateway.channels import listen
 from gateway.channels.stream import StreamChannel
 from gateway.channels.usb_devices import WantedUsb, open_function
+from hil.usb.function import RpycFunction
+from hil.usb.usbip import UsbIp
 from tests.usb import loops
 
 SERIAL = "HIL0001"
@@ -30,6 +32,10 @@ def main() -> None:
             return channel
 
         loops.background(accept)
+    elif kind == "usbip":
+        function = RpycFunction(SERIAL)
+        UsbIp(function)
+        loops.background(function.channels.get)
     loops.until_there(lambda: open_function(WANTED, detach=False)).close()
     figures = loops.measure(
         f"usb://1209:0001/{SERIAL}", WANTED, rounds=2 if quick else 5, messages=10, calls=60 if quick else 150
