@@ -1,4 +1,4 @@
-"""Runs in the virtual machine, for tests/bench/usb_carriers.py: the host's end; `gadget` and `usbip`: the device's too."""
+"""Runs in the virtual machine, for tests/bench/usb_carriers.py: the host's end, and most often the device's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""For tests/bench/usb_carriers.py, over umockdev: `device` with Debian's Python, `host` with the mocked library loaded."""
+"""For tests/bench/usb_carriers.py, over umockdev: `device` for Debian's Python, `host` with its library loaded."""
 
 from __future__ import annotations
 
