@@ -12,7 +12,9 @@ from gateway.errors import LinkDown, ProtocolError
 from gateway.limits import DEFAULT_LIMITS, Limits
 from gateway.protocol.framing import (
     HEADER,
+    HEADERS,
     HEARTBEAT,
+    SHORT,
     TERMINATOR,
     WORTH_ITS_MEMORY,
     FrameDecoder,
@@ -127,6 +129,7 @@ class StreamChannel(Channel):
     def __init__(self, stream: Stream, limits: Limits | None = None, *, compress: bool = False) -> None:
         self._stream = stream
         self._limits = limits or DEFAULT_LIMITS
+        self._progress_s = self._limits.progress_s
         self._compress = compress
         self._decoder = FrameDecoder(self._limits)
         self._progress_at = 0.0
@@ -150,9 +153,9 @@ class StreamChannel(Channel):
         return True
 
     def send(self, data: Message) -> None:
-        size, progress_s = len(data), self._limits.progress_s
+        size, progress_s = len(data), self._progress_s
         if size < self._plain:
-            self._write(_header(size, 0) + data + TERMINATOR, progress_s)
+            self._write((HEADERS[size] if size < SHORT else _header(size, 0)) + data + TERMINATOR, progress_s)
         elif size < LARGE_MESSAGE or self._compress:
             self._write(frame(data, self._limits, compress=self._compress), progress_s)
         else:
@@ -175,24 +178,27 @@ class StreamChannel(Channel):
                 return message
 
     def recv_within(self, timeout: float | None) -> Message | None:
-        decoder = self._decoder
-        if not self._between_frames and not decoder.metered:
-            message = decoder.next_message()  # it came together with the last one
-            if message is not None:
-                self._between_frames = not (decoder.begun or decoder.metered)
-                return message
-        deadline = 0.0 if timeout is None else monotonic() + timeout
-        chunk = None
-        if self._between_frames:  # nearly always, and one read brings one message: nothing to be put together
-            chunk = self._read(CHUNK, timeout)
-            if chunk is None:
-                return None
-            self._heard = True
-            whole = whole_message(chunk, self._limits)
-            if whole is not None:
-                return whole
-            self._between_frames = False
-        message = self._put_together(chunk, timeout, deadline)
+        if not self._between_frames:
+            return self._go_on(timeout)
+        # Nearly always, and one read brings one message: nothing to be put together.
+        begin = 0.0 if timeout is None else monotonic()
+        chunk = self._read(CHUNK, timeout)
+        if chunk is None:
+            return None
+        self._heard = True
+        message = whole_message(chunk, self._limits)
+        if message is not None:
+            return message
+        return self._settled(self._put_together(chunk, timeout, begin + (timeout or 0.0)))
+
+    def _go_on(self, timeout: float | None) -> Message | None:
+        """The next message, where something is here already."""
+        message = None if self._decoder.metered else self._decoder.next_message()  # it came together with the last one
+        if message is None:
+            message = self._put_together(None, timeout, 0.0 if timeout is None else monotonic() + timeout)
+        return self._settled(message)
+
+    def _settled(self, message: Message | None) -> Message | None:
         self._between_frames = not (self._decoder.begun or self._decoder.metered)
         return message
 

@@ -39,6 +39,9 @@ Message: TypeAlias = bytes | bytearray
 """A message as received: a large one is a bytearray, which nobody else has."""
 _pack_header = HEADER.pack
 _unpack_header = HEADER.unpack_from
+SHORT: Final = 256
+HEADERS: Final = tuple(map(_pack_header, range(SHORT), (0,) * SHORT))
+"""What goes before a plain message shorter than SHORT, by its size."""
 
 
 def frame(data: Message, limits: Limits, *, compress: bool = False) -> bytes:
@@ -65,8 +68,10 @@ def header(data: Message, limits: Limits, *, flag: int = 0) -> bytes:
 
 def whole_message(chunk: bytes | memoryview, limits: Limits) -> Message | None:
     """The message, where `chunk` is exactly one plain frame around one: the common case, at the price of a slice."""
-    length = len(chunk) - OVERHEAD
-    if 0 < length <= limits.frame and chunk[-1] == 0x0A and _unpack_header(chunk) == (length, 0):
+    size = len(chunk) - OVERHEAD
+    if 0 < size <= limits.frame and chunk[-1] == 0x0A:
+        if (chunk[:HEADER_SIZE] != HEADERS[size]) if size < SHORT else (_unpack_header(chunk) != (size, 0)):
+            return None
         message = chunk[HEADER_SIZE:-1]
         return message if type(message) is bytes else _copied(message)
     return None

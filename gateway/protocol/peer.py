@@ -51,7 +51,9 @@ _DEL: Final = int(Handler.DEL)
 _REPEATED: Final = frozenset(map(int, (Handler.GETATTR, Handler.CALL, Handler.CALLATTR)))
 """Handlers of which the same request comes again and again."""
 _BOX_VALUE: Final = b"\x11\x51"
-_NO_KEYWORDS: Final = _BOX_VALUE + b"\x02"
+_NO_ARGUMENTS: Final = _BOX_VALUE + b"\x02"
+_ONE_ARGUMENT: Final = _BOX_VALUE + b"\x10"
+_NO_KEYWORDS: Final = _NO_ARGUMENTS
 SMALL: Final = KIB
 """Requests up to this size are not weighed: their number is bounded."""
 _HEAD_MAX: Final = 64
@@ -174,9 +176,18 @@ class Peer:
     ) -> tuple[int, Message]:
         """`(seq, message)` of a call; the arguments, which may be megabytes, are copied once. Raises as `request`."""
         seq = next(self._sequence)
+        if len(args) < 2 and not kwargs and threads is None and (not args or type(args[0]) in SMALL_TYPES):
+            # Nearly always. That it fits into a frame is looked at when it is sent.
+            box = _NO_ARGUMENTS if not args else _ONE_ARGUMENT + dump(args[0], self._limits)
+            return seq, self._heads[REQUEST] + encode_int(seq) + prefix + box + _NO_KEYWORDS
+        return seq, self._call(seq, prefix, args, kwargs, threads)
+
+    def _call(
+        self, seq: int, prefix: bytes, args: tuple[Any, ...], kwargs: dict[str, Any], threads: tuple[int, int] | None
+    ) -> Message:
         box = self.boxing.box
         keywords = box(tuple(kwargs.items())) if kwargs else _NO_KEYWORDS
-        return seq, box(args, head=self._head(REQUEST, seq, threads) + prefix, tail=keywords)
+        return box(args, head=self._head(REQUEST, seq, threads) + prefix, tail=keywords)
 
     def value_head(self, seq: int) -> bytes:
         """How the answer to request `seq` begins where it is a value; that follows."""

@@ -47,6 +47,8 @@ _CLOSE_S: Final = 0.5
 """How long `close` waits for the peer's end of file, so that what was sent before is not lost with the connection."""
 BEAT_S: Final = 1.9
 """A heartbeat leaves every two seconds: the reactor looks every second."""
+_CALLATTR: Final = Handler.CALLATTR
+_GETATTR: Final = Handler.GETATTR
 _CLOSED_HERE: Final = "the connection was closed by this side"
 _PING_DATA: Final = "abcdefghijklmnopqrstuvwxyz" * 20
 _tokens: Final = itertools.count(1)
@@ -107,6 +109,8 @@ class Connection:
         self._policy = policy
         self.calls = Calls(self, self._peer, policy, limits, strict=strict, config=self._config)
         self._outbox = Outbox(channel, self._peer, limits, self._lose)
+        self._send = self._outbox.send
+        self._take_reading = self._reading.take
         self.transmit: Callable[[Message], None] = self._outbox.send
         """Send an answer. Raises LinkDown, or LimitExceeded where there is no room for it."""
         self._releases = self._outbox.releases
@@ -280,9 +284,12 @@ class Connection:
 
     def call_method(self, target: BaseNetref, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """`target.name(*args, **kwargs)` at the peer, in one request."""
-        prefix = self._call_prefix(target, name)
+        try:
+            prefix = target.____boxes__[name]
+        except (AttributeError, KeyError):
+            prefix = self._call_prefix(target, name)
         seq, message = self._peer.call(prefix, args, kwargs, self._own_threads() if self._bound else None)
-        return self._call(seq, message, Handler.CALLATTR, (target, name))
+        return self._call(seq, message, _CALLATTR, (target, name))
 
     def call(self, target: BaseNetref, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """`target(*args, **kwargs)` at the peer."""
@@ -303,9 +310,9 @@ class Connection:
         boxes = boxes_of(target)
         prefix = boxes.get((name,))
         if prefix is None:
-            prefix = boxes[name,] = self._peer.prefix(Handler.GETATTR, target, (name,))
+            prefix = boxes[name,] = self._peer.prefix(_GETATTR, target, (name,))
         seq, message = self._peer.prefixed(prefix, self._own_threads() if self._bound else None)
-        return self._call(seq, message, Handler.GETATTR, (target, name))
+        return self._call(seq, message, _GETATTR, (target, name))
 
     def note_release(self, id_pack: IdPack, times: int) -> None:
         """A proxy died. Called by finalizers: appending is all it does."""
@@ -327,14 +334,29 @@ class Connection:
     # -- requests ---------------------------------------------------------------------------------------------------
 
     def _call(self, seq: int, message: Message, handler: int, what: tuple[Any, ...], slot: Slot | None = None) -> Any:
+        """Send a request and give its answer."""
         slot = slot or Slot()
         timeout = self._config["sync_request_timeout"]
-        if self._nested:
-            with self._reading.expecting_calls(slot):
-                answered = self._send_and_wait(slot, seq, message, timeout)
+        if self._nested or self.calls.active or not self._take_reading():
+            answered = self._call_among_others(slot, seq, message, timeout)
         else:
-            answered = self._send_and_wait(slot, seq, message, timeout)
+            # Nearly always: this thread reads, from before the request leaves, and next comes the value it waits for.
+            try:
+                deadline = None if timeout is None else monotonic() + timeout
+                self._start(slot, seq, message)
+                reply = self._receive(timeout)
+                if reply is not None and self._answers(slot, seq, reply):
+                    return slot.answer
+                answered = self._reading.wait(slot, deadline, taken=True, message=reply)
+            finally:
+                if not slot.led:
+                    self._reading.give_back()
+        return self._outcome(slot, answered, seq, handler, what)
+
+    def _outcome(self, slot: Slot, answered: bool, seq: int, handler: int, what: tuple[Any, ...]) -> Any:
         if not answered:
+            self._pending.pop(seq, None)
+            timeout = self._config["sync_request_timeout"]
             raise CallTimeout(
                 f"result expired: no answer to {_describe(handler, what)} within {timeout:g} s (sync_request_timeout)"
             )
@@ -344,18 +366,17 @@ class Connection:
             self.learn(slot.new)
         return slot.answer
 
-    def _send_and_wait(self, slot: Slot, seq: int, message: Message, timeout: float | None) -> bool:
+    def _call_among_others(self, slot: Slot, seq: int, message: Message, timeout: float | None) -> bool:
+        """Send a request and wait, where another thread reads or this one may have to run calls of the peer."""
         # Taken before the request leaves, so that the answer finds its caller reading and wakes nobody else.
         taken = self._reading.take()
         try:
-            self._start(slot, seq, message)
-            if self._wait(slot, timeout, seq if taken else None):
-                return True
+            with self._reading.expecting_calls(slot) if self._nested else contextlib.nullcontext():
+                self._start(slot, seq, message)
+                return self._wait(slot, timeout, taken=taken)
         finally:
             if taken and not slot.led:
                 self._reading.give_back()
-        self._pending.pop(seq, None)
-        return False
 
     def _start(self, slot: Slot, seq: int, message: Message, *, held: bool = False) -> None:
         self._pending[seq] = slot
@@ -365,7 +386,7 @@ class Connection:
             if held:
                 self._outbox.hold(message)
             else:
-                self._outbox.send(message)
+                self._send(message)
         except BaseException:
             self._pending.pop(seq, None)
             raise
@@ -424,17 +445,12 @@ class Connection:
                 return self._wait(slot, timeout)
         return self._wait(slot, timeout)
 
-    def _wait(self, slot: Slot, timeout: float | None, seq: int | None = None) -> bool:
-        """`seq`: of the request, where this thread has the reading already."""
+    def _wait(self, slot: Slot, timeout: float | None, *, taken: bool = False) -> bool:
+        """`taken`: this thread has the reading already."""
         deadline = None if timeout is None else monotonic() + timeout
         task = self.calls.give_up_turn() if self.calls.active else None
         try:
-            message = None
-            if seq is not None and not self._nested:
-                message = self._receive(timeout)
-                if message is not None and self._answers(slot, seq, message):
-                    return True
-            return self._reading.wait(slot, deadline, taken=seq is not None, message=message)
+            return self._reading.wait(slot, deadline, taken=taken)
         finally:
             if task is not None:
                 task.waits_for_peer = False

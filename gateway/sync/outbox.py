@@ -67,7 +67,8 @@ class Outbox:
             raise LimitExceeded("frame", actual=size, allowed=self._limits.frame)
         if self.releases:
             self._leave_releases()
-        if self._sending.acquire(blocking=False):
+        sending = self._sending
+        if sending.acquire(False):
             try:
                 if self._left:
                     self._leave(message)
@@ -75,9 +76,13 @@ class Outbox:
                 elif size > LARGE:
                     self._send_large(message)
                 else:
-                    self._transmit(self._channel.send, message)
+                    try:  # as `_transmit` does
+                        self._channel.send(message)
+                    except BaseException as error:
+                        self._failed(error)
+                        raise
             finally:
-                self._sending.release()
+                sending.release()
         else:
             self._leave(message)
         if self._left:
@@ -188,15 +193,18 @@ class Outbox:
     def _transmit(self, send: Callable[[Any], None], what: Message | list[Message]) -> None:
         try:
             send(what)
-        except (OSError, EOFError, ProtocolError) as error:
-            self._left.clear()
-            self._lost(error)
-            raise LinkDown(str(error)) from error
         except BaseException as error:
-            if not self._channel.wrote_whole:
-                # An interrupt: part of a frame may be out, so the stream can't be used any more.
-                self._left.clear()
-                self._lost(error)
+            self._failed(error)
             raise
         if type(what) is bytearray and self._channel.keeps_nothing:
             recycle(what)
+
+    def _failed(self, error: BaseException) -> None:
+        """Sending was broken off by `error`. Raises LinkDown where that was the channel's."""
+        fault = isinstance(error, OSError | EOFError | ProtocolError)
+        if fault or not self._channel.wrote_whole:
+            # After an interrupt part of a frame may be out, so the stream can't be used any more.
+            self._left.clear()
+            self._lost(error)
+        if fault:
+            raise LinkDown(str(error)) from error
