@@ -69,9 +69,10 @@ def header(data: Message, limits: Limits, *, flag: int = 0) -> bytes:
 def whole_message(chunk: bytes | memoryview, limits: Limits) -> Message | None:
     """The message, where `chunk` is exactly one plain frame around one: the common case, at the price of a slice."""
     size = len(chunk) - OVERHEAD
-    if 0 < size <= limits.frame and chunk[-1] == 0x0A:
-        if (chunk[:HEADER_SIZE] != HEADERS[size]) if size < SHORT else (_unpack_header(chunk) != (size, 0)):
-            return None
+    if 0 < size < SHORT and type(chunk) is bytes:
+        fits = chunk.startswith(HEADERS[size]) and chunk[-1] == 0x0A and size <= limits.frame
+        return chunk[HEADER_SIZE:-1] if fits else None
+    if 0 < size <= limits.frame and chunk[-1] == 0x0A and _unpack_header(chunk) == (size, 0):
         message = chunk[HEADER_SIZE:-1]
         return message if type(message) is bytes else _copied(message)
     return None

@@ -29,6 +29,9 @@ RPYC6: Final = {REQUEST: b"\x01\x11", REPLY: b"\x02\x11", EXCEPTION: b"\x03\x11"
 RPYC5: Final = {REQUEST: b"\x12\x51", REPLY: b"\x12\x52", EXCEPTION: b"\x12\x53"}
 """A dialect: how a message begins, before its sequence number."""
 _INT_HEADS: Final = [bytes((0x16, count)) for count in range(256)]
+_NUMBERED: Final = b"\x11\x16"
+_NUMBER_END: Final = 4 + 18
+"""Where a number has to end that is read without looking how large it is."""
 REMEMBERED: Final = 256
 REMEMBERED_SIZE: Final = 256
 _ONCE: Final = frozenset(b"\x11" + INTS[handler] for handler in (Handler.GETROOT, Handler.CLOSE, Handler.HELLO))
@@ -77,9 +80,12 @@ class MessageDecoder:
         first = message[0]
         self.again = None
         if first == REQUEST and len(message) < REMEMBERED_SIZE and type(message) is bytes:
-            place = _after_seq(message)
-            if place is not None:
-                seq, start = place
+            if message[1:3] == _NUMBERED and (start := 4 + message[3]) <= _NUMBER_END:  # as in `_after_seq`
+                digits = message[4:start]
+                seq = int(digits) if digits.isdigit() and digits[0] != 0x30 else -1
+            else:
+                seq, start = _after_seq(message) or (-1, 0)
+            if seq >= 0:
                 body = message[start:]
                 args = self._remembered.get(body)
                 if args is not None:
@@ -178,7 +184,7 @@ def _after_seq(message: Message) -> tuple[int, int] | None:
         if tag == 0x16:
             end = 4 + message[3]
             digits = message[4:end]
-            if digits.isdigit() and digits[0] != 0x30 and len(digits) < 19:
+            if digits.isdigit() and digits[0] != 0x30 and end <= _NUMBER_END:
                 return int(digits), end
     return None
 

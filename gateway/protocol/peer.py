@@ -243,6 +243,12 @@ class Peer:
             self._recognised = True
             self._heads = dialect_of(message)
         kind, seq, args, threads = self._decoder.decode(message)
+        if type(args) is Known:
+            args, handler, reference, values, keywords = args
+            target = self.boxing.loans.get(reference)
+            if target is not None:
+                arguments = [target.obj, *values, {}] if keywords else [target.obj, *values]
+                return Request(seq, handler, arguments, target, threads, _NOTHING, len(message))
         if kind == REQUEST:
             return self._receive_request(seq, args, threads, len(message))
         if kind == REPLY:
@@ -250,12 +256,6 @@ class Peer:
         return Answer(seq, None, vinegar.load(args, self._config, self._limits), _NOTHING)
 
     def _receive_request(self, seq: int, args: Any, threads: tuple[int, int] | None, size: int) -> Request | Refused:
-        if type(args) is Known:
-            args, handler, reference, values, keywords = args
-            target = self.boxing.loans.get(reference)
-            if target is not None:
-                arguments = [target.obj, *values, {}] if keywords else [target.obj, *values]
-                return Request(seq, handler, arguments, target, threads, _NOTHING, size)
         if type(args) is not tuple or len(args) != 2 or type(args[0]) is not int:
             raise ProtocolError("the args of a request are (handler, box)")
         number, box = args

@@ -26,7 +26,7 @@ class FairLane(Lane[Task]):
 
     def enter(self, task: Task) -> bool:
         with self._lock:
-            if self.owner is None and self._may(task):
+            if self.owner is None and (self.reserved is None or self._may(task)):
                 self.owner = task
                 return True
             queue = self._queues.setdefault(task.calls, deque())

@@ -34,8 +34,8 @@ class SeedPolicy(Policy):
 
     def get(self, obj: Any, name: str) -> Any:
         cls = type(obj)
-        hook = _hook(obj, "_rpyc_getattr")
-        if hook:
+        hook = getattr(cls, "_rpyc_getattr", None)
+        if hook is not None and not isinstance(obj, Netref):  # as in `_hook`
             return hook(obj, name)
         candidates = self._candidates(name, "allow_getattr")
         failure: AttributeError | None = None

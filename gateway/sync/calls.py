@@ -233,7 +233,7 @@ class Calls:
             else:
                 self.active[thread] = outer
             # The lane is left before the answer is sent: a client that doesn't read must not hold the device.
-            following = self._leave_lane(task)
+            following = self._leave_lane(task) if task.in_lane else None
             if following is not None and (following.calls is not self or answer is None):
                 WORKERS.submit(following)
                 following = None
@@ -303,17 +303,16 @@ class Calls:
         try:
             if request.new:
                 self._conn.learn(request.new)
-            if request.handler is _INSTANCECHECK:
-                value = self._is_instance(*request.args)
-            elif request.handler is _PING:
-                value = self._ping(*request.args)
+            handle = HANDLERS.get(request.handler)
+            if handle is None:
+                value = self._is_instance(*request.args) if request.handler is _INSTANCECHECK else request.args[0]
             elif self.open_visit is None:
-                value = task.result = HANDLERS[request.handler](self._policy, *request.args)
+                value = task.result = handle(self._policy, *request.args)
             else:  # here and not in a method of its own: this is the way of nearly every call of a gateway
                 visit = self.open_visit(task)
                 outer, here.visit = here.visit, visit
                 try:
-                    value = task.result = HANDLERS[request.handler](self._policy, *request.args)
+                    value = task.result = handle(self._policy, *request.args)
                 except BaseException as error:
                     here.visit = outer
                     visit.close(error)

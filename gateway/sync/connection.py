@@ -24,7 +24,7 @@ from gateway.protocol.constants import Handler
 from gateway.protocol.framing import Message, recycle
 from gateway.protocol.messages import UNBOUND
 from gateway.protocol.netref import IdPack
-from gateway.protocol.peer import DEVICE_PROFILE, FIXED, HEARTBEATS, VERSION, Answer, Peer, Refused
+from gateway.protocol.peer import DEVICE_PROFILE, FIXED, HEARTBEATS, VERSION, Answer, Peer, Request
 from gateway.service.device_policy import DevicePolicy
 from gateway.service.policy import Policy
 from gateway.service.seed_policy import SeedPolicy
@@ -486,13 +486,13 @@ class Connection:
         if event.threads is not None:
             self._bound = True  # a bind_threads peer expects its prefix on everything we send
         try:
-            if isinstance(event, Refused):
-                self.calls.refuse(event.seq, event.error, event.threads)
-                return None
-            task = self.calls.accept(event)
-            return None if task is not None and self._bound and self._reading.hand_over(task) else task
+            if isinstance(event, Request):
+                task = self.calls.accept(event)
+                return None if self._bound and task is not None and self._reading.hand_over(task) else task
+            self.calls.refuse(event.seq, event.error, event.threads)
         except LinkDown:
-            return None
+            pass
+        return None
 
     def serve_burst(self, linger_s: float, alone: Callable[[], bool] = lambda: True) -> None:
         """Serve what has come and what comes within `linger_s` of it, unless another thread reads. For the reactor.

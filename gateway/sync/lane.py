@@ -37,7 +37,7 @@ class Lane(Generic[Task]):
     def enter(self, task: Task) -> bool:
         """True: the lane is `task`'s now, run it. False: it was queued. Raises Busy where the queue is full."""
         with self._lock:
-            if self.owner is None and self._may(task):
+            if self.owner is None and (self.reserved is None or self._may(task)):
                 self.owner = task
                 return True
             if len(self._queue) >= self._pending:
@@ -62,8 +62,8 @@ class Lane(Generic[Task]):
         with self._lock:
             if self.owner is not task:
                 return False, None
-            self.owner = self._first.pop(0) if self._first else self._next()
-            return True, self.owner
+            self.owner = following = self._first.pop(0) if self._first else self._next()
+            return True, following
 
     def withdraw(self, task: Task) -> bool:
         """Take a task out that waits behind others; whether it still did."""
