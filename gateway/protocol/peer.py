@@ -248,7 +248,8 @@ class Peer:
             target = self.boxing.loans.get(reference)
             if target is not None:
                 arguments = [target.obj, *values, {}] if keywords else [target.obj, *values]
-                return Request(seq, handler, arguments, target, threads, _NOTHING, len(message))
+                # As Request(...), which is a function in Python.
+                return tuple.__new__(Request, (seq, handler, arguments, target, threads, _NOTHING, len(message), 0))
         if kind == REQUEST:
             return self._receive_request(seq, args, threads, len(message))
         if kind == REPLY:

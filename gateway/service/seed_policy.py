@@ -162,16 +162,15 @@ class SeedPolicy(Policy):
         config = self._config
         if not config[permission]:
             raise self._denial(name, permission)
-        prefix = config["exposed_prefix"] if config["allow_exposed_attrs"] else None
         allowed = (
-            (prefix is not None and name.startswith(prefix))
-            or (config["allow_safe_attrs"] and name in config["safe_attrs"])
-            or (config["allow_public_attrs"] and not name.startswith("_"))
+            (config["allow_safe_attrs"] and name in config["safe_attrs"])
+            or (config["allow_public_attrs"] and name[:1] != "_")
             or config["allow_all_attrs"]
         )
-        if prefix is None:
+        if not config["allow_exposed_attrs"]:
             return (name,) if allowed else ()
-        return (name, prefix + name) if allowed else (prefix + name,)
+        prefix = config["exposed_prefix"]
+        return (name, prefix + name) if allowed or name.startswith(prefix) else (prefix + name,)
 
     def _denial(self, name: str, permission: str) -> AttributeError:
         return AttributeError(

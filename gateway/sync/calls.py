@@ -116,35 +116,12 @@ class Calls:
         Called in the order of the wire, by the thread that reads: so the lanes are entered in that order too.
         """
         answer = _CONVERSATION.get(request.handler)
-        if answer is None or (request.handler is _PING and request.size > SMALL):
-            # Under the seed profile all calls of a connection share a lane, unless they are tied to threads.
-            lane = self.lane if not self._strict and request.threads is None else self._lane_of(request)
-            return self._enter(Task(self, request, lane))
-        if request.charged and self.account is not None:
-            self.account.give(request.charged)
-        try:
-            value = answer(self, *request.args)
-        except Exception as error:
-            self._send_fault(request, error)
-        else:
-            if request.handler is not Handler.CLOSE and not (request.handler is Handler.DEL and self._peer.quiet):
-                self._conn.transmit(self._peer.reply(request.seq, value, None, self._threads(request)))
-        return None
-
-    def _lane_of(self, request: Request) -> Lane[Task] | None:
-        target = request.target
-        if not self._strict and request.threads is not None and request.threads[1] != UNBOUND:
-            return None  # the thread it is addressed to waits for it, and no other may run it
-        if not self._strict or target is None:
-            return self.lane
-        # A proxy of a third party would ask its owner for the attribute, and wait.
-        own = None if isinstance(target.obj, Netref) else getattr(target.obj, "gateway_lane", None)
-        return own or target.owner or self.lane  # type: ignore[return-value]
-
-    def _enter(self, task: Task) -> Task | None:
-        lane = task.lane
-        if lane is not None and lane is self.lane and self._strict and self._is_urgent(task.request):
-            lane = task.lane = None
+        if answer is not None and (request.handler is not _PING or request.size <= SMALL):
+            self._converse(request, answer)
+            return None
+        # Under the seed profile all calls of a connection share a lane, unless they are tied to threads.
+        lane = self.lane if not self._strict and request.threads is None else self._lane_of(request)
+        task = Task(self, request, lane)
         try:
             if len(self.active) + len(self._waiting) >= self._many:
                 self._check_depth(task)
@@ -159,10 +136,33 @@ class Calls:
                 task.in_lane = True
         except Busy as error:
             self._refund(task)
-            task.request.args.clear()  # they may be large, and the peer may not take the answer soon
-            self._send_fault(task.request, error)
+            request.args.clear()  # they may be large, and the peer may not take the answer soon
+            self._send_fault(request, error)
             return None
         return task
+
+    def _converse(self, request: Request, answer: Callable[..., Any]) -> None:
+        """Answer a request about the conversation itself."""
+        if request.charged and self.account is not None:
+            self.account.give(request.charged)
+        try:
+            value = answer(self, *request.args)
+        except Exception as error:
+            self._send_fault(request, error)
+        else:
+            if request.handler is not Handler.CLOSE and not (request.handler is Handler.DEL and self._peer.quiet):
+                self._conn.transmit(self._peer.reply(request.seq, value, None, self._threads(request)))
+
+    def _lane_of(self, request: Request) -> Lane[Task] | None:
+        target = request.target
+        if not self._strict and request.threads is not None and request.threads[1] != UNBOUND:
+            return None  # the thread it is addressed to waits for it, and no other may run it
+        if not self._strict or target is None:
+            return self.lane
+        # A proxy of a third party would ask its owner for the attribute, and wait.
+        own = None if isinstance(target.obj, Netref) else getattr(target.obj, "gateway_lane", None)
+        lane = own or target.owner or self.lane
+        return None if lane is self.lane and self._is_urgent(request) else lane  # type: ignore[return-value]
 
     def _charge(self, args: list[Any], size: int) -> int:
         if self.account is None:

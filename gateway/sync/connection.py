@@ -84,6 +84,8 @@ class Connection:
         self._local_root = root
         self._remote_root: Any = None
         self._greeted = False
+        self.closed = False
+        """Whether the connection has been closed, by either side or by a fault."""
         self._closing = False
         self._lost: LinkDown | None = None
         self._state = Lock()
@@ -144,11 +146,6 @@ class Connection:
             self._remote_root = self._fetch_root()
         return self._remote_root
 
-    @property
-    def closed(self) -> bool:
-        """Whether the connection has been closed, by either side or by a fault."""
-        return self._closing or self._lost is not None
-
     def fileno(self) -> int:
         """The channel's descriptor."""
         return self._channel.fileno()
@@ -158,7 +155,7 @@ class Connection:
         with self._state:
             if self._closing or self._lost is not None:
                 return
-            self._closing = True
+            self._closing = self.closed = True
         try:
             if self._config["before_closed"] is not None:
                 self._config["before_closed"](self.root)
@@ -632,6 +629,7 @@ class Connection:
                 error = LinkDown(_CLOSED_HERE)  # whichever side's end of file came first
             reason = str(error) or type(error).__name__
             self._lost = error if isinstance(error, LinkDown) else LinkDown(reason)
+            self.closed = True
             _log.debug("%s ends: %s", self._config["connid"], reason)
             if not isinstance(error, LinkDown):
                 self._lost.__cause__ = error
