@@ -165,8 +165,13 @@ class StreamChannel(Channel):
             self._in_parts = False
 
     def send_many(self, messages: Sequence[Message]) -> None:
-        frames = [frame(message, self._limits, compress=self._compress) for message in messages]
-        self._stream.write(b"".join(frames), self._limits.progress_s)
+        pieces: list[Message] = []
+        for message in messages:
+            if self._compress:
+                pieces.append(frame(message, self._limits, compress=True))
+            else:
+                pieces += header(message, self._limits), message, TERMINATOR
+        self._write(b"".join(pieces), self._progress_s)
 
     def takes_at_once(self) -> bool:
         return self._stream.takes_at_once()

@@ -11,7 +11,7 @@ REQUEST args = (handler, box of the arguments), REPLY args = box, EXCEPTION args
 from __future__ import annotations
 
 from struct import Struct
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from gateway.errors import ProtocolError
 from gateway.limits import Limits
@@ -36,6 +36,7 @@ REMEMBERED: Final = 256
 REMEMBERED_SIZE: Final = 256
 _ONCE: Final = frozenset(b"\x11" + INTS[handler] for handler in (Handler.GETROOT, Handler.CLOSE, Handler.HELLO))
 """How the args of requests begin that come once in a connection."""
+_DEL: Final = b"\x11" + INTS[Handler.DEL]
 _TYPES: Final = frozenset({REQUEST, REPLY, EXCEPTION})
 
 
@@ -51,6 +52,13 @@ def dialect_of(message: Message) -> dict[int, bytes]:
     """What the peer speaks, by the first byte of a message."""
     start = THREADS.size if message[0] == 0 else 0
     return RPYC5 if message[start : start + 1] == b"\x12" else RPYC6
+
+
+class Returned(NamedTuple):
+    """What DEL brings that names its object by the number alone, and is decoded at once: an object dies but once."""
+
+    number: int
+    times: int
 
 
 class MessageDecoder:
@@ -90,6 +98,8 @@ class MessageDecoder:
                 args = self._remembered.get(body)
                 if args is not None:
                     self.again = body
+                elif body[:2] == _DEL:
+                    args = _returned(body) or load(body, 0, self._limits)
                 else:
                     args = self._decode_args(body)
                     if body[:2] in _ONCE:
@@ -161,6 +171,17 @@ def _target_of(body: bytes) -> tuple[bytes, int, int, int] | None:
         return body[10:place], class_id, instance_id, end
     except (IndexError, ValueError):
         return None
+
+
+def _returned(body: bytes) -> Returned | None:
+    """The meaning of `(DEL, (2, ((3, number), (1, times))))`; None where it is written in any other way."""
+    try:
+        number, end = _int_at(body, 7)
+        times, after = _int_at(body, end + 2)
+    except (IndexError, ValueError):
+        return None
+    usual = body[2:7] == b"\x11\x52\x11\x11\x53" and body[end : end + 2] == b"\x11\x51" and after == len(body)
+    return Returned(number, times) if usual and number > 0 and times > 0 else None
 
 
 def _int_at(body: bytes, place: int) -> tuple[int, int]:

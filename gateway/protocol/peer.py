@@ -18,9 +18,9 @@ from gateway.protocol import vinegar
 from gateway.protocol.boxing import Boxing, Loan, tuple_of
 from gateway.protocol.brine import SMALL as SMALL_TYPES
 from gateway.protocol.brine import dump
-from gateway.protocol.constants import EXCEPTION, LABEL_TUPLE, LABEL_VALUE, REPLY, REQUEST, Handler
+from gateway.protocol.constants import EXCEPTION, LABEL_LOCAL_REF, LABEL_TUPLE, LABEL_VALUE, REPLY, REQUEST, Handler
 from gateway.protocol.framing import Message
-from gateway.protocol.messages import RPYC6, THREADS, MessageDecoder, dialect_of, encode_int
+from gateway.protocol.messages import RPYC6, THREADS, MessageDecoder, Returned, dialect_of, encode_int
 from gateway.protocol.netref import IdPack, Netref, Reference
 from gateway.protocol.schemas import SCHEMAS
 
@@ -243,7 +243,12 @@ class Peer:
             self._recognised = True
             self._heads = dialect_of(message)
         kind, seq, args, threads = self._decoder.decode(message)
-        if type(args) is Known:
+        if type(args) is Returned:
+            if self.boxing.short:
+                self.boxing.loans.release(*args)
+                return Request(seq, Handler.DEL, [], None, threads, _NOTHING, len(message))
+            args = _DEL, (LABEL_TUPLE, ((LABEL_LOCAL_REF, args.number), (LABEL_VALUE, args.times)))
+        elif type(args) is Known:
             args, handler, reference, values, keywords = args
             target = self.boxing.loans.get(reference)
             if target is not None:

@@ -16,6 +16,8 @@ from gateway.protocol.peer import Peer
 
 LARGE: Final = 64 * KIB
 """A message above this size is charged to the channel's account also while it is being sent."""
+FEW: Final = 16
+"""No more than so many releases leave in one go with the next message."""
 _ENTRY: Final = 64
 """What a message that waits takes besides its bytes."""
 
@@ -65,25 +67,30 @@ class Outbox:
         size = len(message)
         if size > self._limits.frame:
             raise LimitExceeded("frame", actual=size, allowed=self._limits.frame)
-        if self.releases:
+        if self.releases and (self._left or size > LARGE or len(self.releases) > FEW):
             self._leave_releases()
         sending = self._sending
         if sending.acquire(False):
             try:
                 if self._left:
+                    self._leave_releases()
                     self._leave(message)
                     self._drain()
                 elif size > LARGE:
                     self._send_large(message)
                 else:
                     try:  # as `_transmit` does
-                        self._channel.send(message)
+                        if self.releases:
+                            self._channel.send_many([*self._take_releases(), message])
+                        else:
+                            self._channel.send(message)
                     except BaseException as error:
                         self._failed(error)
                         raise
             finally:
                 sending.release()
         else:
+            self._leave_releases()
             self._leave(message)
         if self._left:
             self.flush()
@@ -133,14 +140,20 @@ class Outbox:
             self.flush()
 
     def _leave_releases(self) -> None:
-        """Turn noted releases into DEL requests; their answers are awaited by nobody."""
-        while True:
+        for message in self._take_releases():
+            self._leave(message)
+
+    def _take_releases(self) -> list[Message]:
+        """The noted releases as DEL requests; their answers are awaited by nobody."""
+        taken: list[Message] = []
+        while self.releases:
             try:
                 id_pack, times = self.releases.popleft()
-            except IndexError:
-                return
+            except IndexError:  # another thread was faster
+                break
             self.unanswered_releases += not self._peer.quiet
-            self._leave(self._peer.release(id_pack, times)[1])
+            taken.append(self._peer.release(id_pack, times)[1])
+        return taken
 
     def _leave(self, message: Message) -> None:
         size = len(message) + _ENTRY
