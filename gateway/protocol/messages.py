@@ -16,7 +16,17 @@ from typing import Any, Final, NamedTuple
 from gateway.errors import ProtocolError
 from gateway.limits import Limits
 from gateway.protocol.brine import INTS, dump, load
-from gateway.protocol.constants import EXCEPTION, LABEL_COPY, LABEL_LOCAL_REF, LABEL_TUPLE, REPLY, REQUEST, Handler
+from gateway.protocol.constants import (
+    EXCEPTION,
+    LABEL_COPY,
+    LABEL_LOCAL_REF,
+    LABEL_REMOTE_REF,
+    LABEL_TUPLE,
+    LABEL_VALUE,
+    REPLY,
+    REQUEST,
+    Handler,
+)
 from gateway.protocol.framing import Message
 
 THREADS: Final = Struct("!QQ")
@@ -108,6 +118,11 @@ class MessageDecoder:
                         self._remembered.clear()
                     self._remembered[body] = args
                 return first, seq, args, None
+        if first == REPLY and len(message) < REMEMBERED_SIZE and type(message) is bytes:
+            place = _after_seq(message)
+            box = None if place is None else self._small_box(message, place[1])
+            if place is not None and box is not None:
+                return first, place[0], box, None
         if first in _TYPES:
             value = load(message, 1, self._limits, lends=type(message) is bytearray and _brings_array(message))
             if type(value) is tuple and len(value) == 2:
@@ -116,6 +131,23 @@ class MessageDecoder:
                     return first, seq, args, None
             raise ProtocolError("a message is a type and (seq, args), seq from 0 on")
         return _decode_other(message, self._limits)
+
+    def _small_box(self, message: bytes, start: int) -> tuple[int, Any] | None:
+        """The box from `start` on, if that is of a value or of an object of the peer; else None."""
+        if message.startswith(_VALUE, start):
+            return LABEL_VALUE, load(message, start + 2, self._limits)
+        if not message.startswith(_REFERENCE, start):
+            return None
+        found = _id_pack_at(message, start + 2)
+        if found is None or found[3] != len(message):
+            return None
+        encoded_name, class_id, instance_id, _ = found
+        name = self._names.get(encoded_name)
+        if name is None:
+            if len(self._names) >= REMEMBERED:
+                self._names.clear()
+            self._names[encoded_name] = name = load(b"\x08\x0e" + encoded_name, 0, self._limits)
+        return LABEL_REMOTE_REF, (name, class_id, instance_id)
 
     def remember(self, body: bytes, meaning: Any) -> None:
         """Have `decode` give `meaning` in place of the args, the next time that `body` (see `again`) comes."""
@@ -150,6 +182,10 @@ def _brings_array(message: bytearray) -> bool:
 
 _ARRAYS: Final = tuple(dump((LABEL_COPY, (kind, ())))[:-1] for kind in ("ndarray", "numbers"))
 """How the box of an array begins, see `copies`."""
+_VALUE: Final = b"\x11\x51"
+"""How the box of a value begins."""
+_REFERENCE: Final = b"\x11\x54\x12\x08\x0e"
+"""How the box of an object of the peer begins."""
 _TARGET_AT: Final = 7
 """Where the id_pack of a request's target begins, see `_target_of`."""
 
@@ -159,16 +195,22 @@ def _target_of(body: bytes) -> tuple[bytes, int, int, int] | None:
 
     None where that is not written as stock peers do: then `load` says what it is.
     """
-    # 11 handler | 11 52 1x | 11 53 | 12 08 0e length name, class id, instance id
+    # 11 handler | 11 52 1x | 11 53 | id_pack
+    if body[2:4] != b"\x11\x52" or body[5:10] != b"\x11\x53\x12\x08\x0e":
+        return None
+    if body[0] != 0x11 or not 0x50 <= body[1] <= 0xEF or not 0x10 <= body[4] <= 0x13:
+        return None
+    return _id_pack_at(body, _TARGET_AT)
+
+
+def _id_pack_at(body: bytes, place: int) -> tuple[bytes, int, int, int] | None:
+    """`(encoded name, class id, instance id, where it ends)` of an id_pack whose tags are those of `_REFERENCE`."""
+    # 12 08 0e | length, name | class id | instance id
     try:
-        if body[2:4] != b"\x11\x52" or body[5:10] != b"\x11\x53\x12\x08\x0e":
-            return None
-        if body[0] != 0x11 or not 0x50 <= body[1] <= 0xEF or not 0x10 <= body[4] <= 0x13:
-            return None
-        place = 11 + body[10]
-        class_id, after = _int_at(body, place)
+        name_end = place + 4 + body[place + 3]
+        class_id, after = _int_at(body, name_end)
         instance_id, end = _int_at(body, after)
-        return body[10:place], class_id, instance_id, end
+        return body[place + 3 : name_end], class_id, instance_id, end
     except (IndexError, ValueError):
         return None
 
