@@ -97,7 +97,7 @@ class MessageDecoder:
         """
         first = message[0]
         self.again = None
-        if first == REQUEST and len(message) < REMEMBERED_SIZE and type(message) is bytes:
+        if first == REQUEST and 4 < len(message) < REMEMBERED_SIZE and type(message) is bytes:
             if message[1:3] == _NUMBERED and (start := 4 + message[3]) <= _NUMBER_END:  # as in `_after_seq`
                 digits = message[4:start]
                 seq = int(digits) if digits.isdigit() and digits[0] != 0x30 else -1
