@@ -61,6 +61,9 @@ class PingError(Exception):
 class Connection:
     """One conversation with a peer.
 
+    No more than thirty attributes: CPython keeps the names of so many once for all objects of a class, and the
+    thirty-first would make each idle connection one and a half KiB larger.
+
     `root` is the service this side shows, `channel` carries the messages, `config` overrides keys of DEFAULT_CONFIG.
     `strict` serves `root` and all it returns under the device policy, which no config key opens.
     """
@@ -111,11 +114,8 @@ class Connection:
         self._policy = policy
         self.calls = Calls(self, self._peer, policy, limits, strict=strict, config=self._config)
         self._outbox = Outbox(channel, self._peer, limits, self._lose)
-        self._send = self._outbox.send
-        self._take_reading = self._reading.take
         self.transmit: Callable[[Message], None] = self._outbox.send
-        """Send an answer. Raises LinkDown, or LimitExceeded where there is no room for it."""
-        self._releases = self._outbox.releases
+        """Send. Raises LinkDown, or LimitExceeded where there is no room for it."""
         self._bound = bool(self._config["bind_threads"])
         self._nested = self._bound or bool(self._config.get(NESTED_CALLBACKS))
         self.looked_after = False
@@ -313,7 +313,7 @@ class Connection:
 
     def note_release(self, id_pack: IdPack, times: int) -> None:
         """A proxy died. Called by finalizers: appending is all it does."""
-        self._releases.append((id_pack, times))
+        self._outbox.releases.append((id_pack, times))
 
     @property
     def allows_pickle(self) -> bool:
@@ -334,26 +334,27 @@ class Connection:
         """Send a request and give its answer."""
         slot = slot or Slot()
         timeout = self._config["sync_request_timeout"]
-        if self._nested or self.calls.active or not self._take_reading():
+        if self._nested or not self._reading.take():
             answered = self._call_among_others(slot, seq, message, timeout)
         else:
             # Nearly always: this thread reads, from before the request leaves, and next comes the value it waits for.
+            task = None
             try:
                 deadline = None if timeout is None else monotonic() + timeout
                 self._start(slot, seq, message)
+                if self.calls.active:
+                    task = self.calls.give_up_turn()
                 reply = self._receive(timeout)
                 if reply is not None and self._answers(slot, seq, reply):
                     return slot.answer
                 answered = self._reading.wait(slot, deadline, taken=True, message=reply)
             finally:
+                if task is not None:
+                    task.waits_for_peer = False
                 if not slot.led:
                     self._reading.give_back()
-        return self._outcome(slot, answered, seq, handler, what)
-
-    def _outcome(self, slot: Slot, answered: bool, seq: int, handler: int, what: tuple[Any, ...]) -> Any:
         if not answered:
             self._pending.pop(seq, None)
-            timeout = self._config["sync_request_timeout"]
             raise CallTimeout(
                 f"result expired: no answer to {_describe(handler, what)} within {timeout:g} s (sync_request_timeout)"
             )
@@ -383,7 +384,7 @@ class Connection:
             if held:
                 self._outbox.hold(message)
             else:
-                self._send(message)
+                self.transmit(message)
         except BaseException:
             self._pending.pop(seq, None)
             raise
@@ -526,7 +527,7 @@ class Connection:
 
         It may not wait for this peer, or all others would: workers do what can take time.
         """
-        if self._releases:
+        if self._outbox.releases:
             WORKERS.submit(self._give_back)
         if now >= self._beat_at + BEAT_S and self.peer_beats:
             self._beat_at = now

@@ -49,12 +49,13 @@ class Outbox:
         self._peer = peer
         self._limits = limits
         self._lost = lost
-        self._left: deque[Message] = deque()
+        self._left: deque[Message] | tuple[()] = ()
+        """A deque once it is needed: an empty one takes 760 bytes."""
         self._waiting = 0
         """Bytes of what was left."""
         self._counting = Lock()
         self._sending = Lock()
-        self.releases: deque[tuple[IdPack, int]] = deque()
+        self.releases: list[tuple[IdPack, int]] = []
         self.unanswered_releases = 0
         """Releases whose answers are still to come; nobody waits for them."""
 
@@ -145,15 +146,11 @@ class Outbox:
 
     def _take_releases(self) -> list[Message]:
         """The noted releases as DEL requests; their answers are awaited by nobody."""
-        taken: list[Message] = []
-        while self.releases:
-            try:
-                id_pack, times = self.releases.popleft()
-            except IndexError:  # another thread was faster
-                break
-            self.unanswered_releases += not self._peer.quiet
-            taken.append(self._peer.release(id_pack, times)[1])
-        return taken
+        with self._counting:  # finalizers append meanwhile
+            noted = self.releases[:]
+            del self.releases[: len(noted)]
+            self.unanswered_releases += 0 if self._peer.quiet else len(noted)
+        return [self._peer.release(id_pack, times)[1] for id_pack, times in noted]
 
     def _leave(self, message: Message) -> None:
         size = len(message) + _ENTRY
@@ -165,6 +162,8 @@ class Outbox:
                 if self._channel.account is not None:
                     self._channel.account.take(size)
                 self._waiting += size
+                if isinstance(self._left, tuple):
+                    self._left = deque()
                 self._left.append(message)
         except LimitExceeded as error:
             if len(message) > LARGE:
@@ -175,11 +174,11 @@ class Outbox:
 
     def _drain(self) -> None:
         """Send what was left; the caller has the sending."""
-        while self._left:
-            batch = [self._left.popleft()]
+        while left := self._left:
+            batch = [left.popleft()]
             size = len(batch[0])
-            while self._left and size + len(self._left[0]) <= LARGE:
-                batch.append(self._left.popleft())
+            while left and size + len(left[0]) <= LARGE:
+                batch.append(left.popleft())
                 size += len(batch[-1])
             if len(batch) == 1:
                 self._transmit(self._channel.send, batch[0])
@@ -217,7 +216,8 @@ class Outbox:
         fault = isinstance(error, OSError | EOFError | ProtocolError)
         if fault or not self._channel.wrote_whole:
             # After an interrupt part of a frame may be out, so the stream can't be used any more.
-            self._left.clear()
+            if self._left:
+                self._left.clear()
             self._lost(error)
         if fault:
             raise LinkDown(str(error)) from error

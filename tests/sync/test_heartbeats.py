@@ -107,7 +107,7 @@ def test_a_heartbeat_leaves_though_proxies_wait_to_be_given_back(bench: Bench) -
     conn.root.names()
     (served,) = bench.server._connections
     until(lambda: served.silent_s(time.monotonic()) > 0.2)
-    conn._releases.append((("made.up", 1, 1), 1))
+    conn._outbox.releases.append((("made.up", 1, 1), 1))
     conn.beat()
     conn._releases.clear()
     until(lambda: served.silent_s(time.monotonic()) < 0.1)

@@ -15,7 +15,7 @@ from gateway.limits import Limits
 from gateway.protocol.framing import joined, recycle
 from gateway.protocol.peer import Peer
 from gateway.sync.config import DEFAULT_CONFIG
-from gateway.sync.outbox import Outbox
+from gateway.sync.outbox import FEW, Outbox
 from tests.behaviour.conditions import eventually
 from tests.protocol.proxies import KnownProxy
 
@@ -173,6 +173,29 @@ def test_a_release_is_noted_at_any_time_and_leaves_in_front_of_the_next_message(
     assert (first, following) == (b"first", b"next")
     assert b"a.B" in release
     assert one.outbox.unanswered_releases == 1
+
+
+@pytest.mark.parametrize("count", [1, FEW, FEW + 1, 1000])
+def test_releases_leave_in_front_of_the_next_message_in_their_order(desk: Callable[..., Desk], count: int) -> None:
+    one = desk()
+    one.outbox.releases.extend(((f"a.B{number}.", 1, 2), 1) for number in range(count))
+    one.outbox.send(b"next")
+    *releases, following = one.arrived(count + 1)
+    assert following == b"next"
+    assert [b"a.B%d." % number in message for number, message in enumerate(releases)] == [True] * count
+    assert one.outbox.unanswered_releases == count
+    assert not one.outbox.releases
+    if count <= FEW:
+        assert one.channel.batches == [count + 1], "in one go"
+
+
+def test_releases_that_leave_with_a_message_end_with_the_channel(desk: Callable[..., Desk]) -> None:
+    one = desk()
+    one.channel.error = OSError("unplugged")
+    one.outbox.releases.append((("a.B", 1, 2), 1))
+    with pytest.raises(LinkDown, match="unplugged"):
+        one.outbox.send(b"next")
+    assert len(one.lost) == 1
 
 
 def test_releases_leave_by_themselves_when_they_are_flushed(desk: Callable[..., Desk]) -> None:
