@@ -109,7 +109,7 @@ def test_a_heartbeat_leaves_though_proxies_wait_to_be_given_back(bench: Bench) -
     until(lambda: served.silent_s(time.monotonic()) > 0.2)
     conn._outbox.releases.append((("made.up", 1, 1), 1))
     conn.beat()
-    conn._releases.clear()
+    conn._outbox.releases.clear()
     until(lambda: served.silent_s(time.monotonic()) < 0.1)
 
 
