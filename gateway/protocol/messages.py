@@ -39,7 +39,6 @@ RPYC6: Final = {REQUEST: b"\x01\x11", REPLY: b"\x02\x11", EXCEPTION: b"\x03\x11"
 RPYC5: Final = {REQUEST: b"\x12\x51", REPLY: b"\x12\x52", EXCEPTION: b"\x12\x53"}
 """A dialect: how a message begins, before its sequence number."""
 _INT_HEADS: Final = [bytes((0x16, count)) for count in range(256)]
-_NUMBERED: Final = b"\x11\x16"
 _NUMBER_END: Final = 4 + 18
 """Where a number has to end that is read without looking how large it is."""
 REMEMBERED: Final = 256
@@ -97,13 +96,10 @@ class MessageDecoder:
         """
         first = message[0]
         self.again = None
-        if first == REQUEST and 4 < len(message) < REMEMBERED_SIZE and type(message) is bytes:
-            if message[1:3] == _NUMBERED and (start := 4 + message[3]) <= _NUMBER_END:  # as in `_after_seq`
-                digits = message[4:start]
-                seq = int(digits) if digits.isdigit() and digits[0] != 0x30 else -1
-            else:
-                seq, start = _after_seq(message) or (-1, 0)
-            if seq >= 0:
+        if first == REQUEST and len(message) < REMEMBERED_SIZE and type(message) is bytes:
+            place = _after_seq(message)
+            if place is not None:
+                seq, start = place
                 body = message[start:]
                 args = self._remembered.get(body)
                 if args is not None:
